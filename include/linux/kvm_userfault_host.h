@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _LINUX_KVM_USERFAULT_HOST_H
+#define _LINUX_KVM_USERFAULT_HOST_H
+
+/*
+ * What hooks and architecture code call.  Included by <linux/kvm_host.h>,
+ * which defines the structures; do not include it on its own.
+ *
+ * kvm_userfault_host.h is to kvm_userfault.h what kvm_host.h is to kvm.h.
+ */
+
+#include <linux/kvm_host.h>
+
+#ifdef CONFIG_KVM_USERFAULT
+
+/* kvm_userfault_update_memslot(): the common code has to look at the change. */
+#define KVM_USERFAULT_NOT_MINE	1
+
+/* What one page's bit says. */
+enum kvm_userfault_page {
+	KVM_USERFAULT_PRESENT,
+	KVM_USERFAULT_ABSENT,
+	/* The bitmap cannot be read (now, or by this task); fail closed. */
+	KVM_USERFAULT_UNREADABLE,
+};
+
+static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
+{
+	/*
+	 * The flag changes under the feet of vCPUs, but whoever changes it bumps
+	 * mmu_invalidate_seq afterwards: what is decided on an old value is
+	 * thrown away before it is mapped.
+	 */
+	return READ_ONCE(slot->flags) & KVM_MEM_USERFAULT;
+}
+
+int kvm_userfault_check_extension(struct kvm *kvm, long cap);
+int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
+void kvm_userfault_destroy_vm(struct kvm *kvm);
+
+/* Memslots; all but the first with slots_lock held. */
+void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 *mem,
+			      unsigned int ioctl);
+u32 kvm_userfault_valid_flags(struct kvm *kvm);
+int kvm_userfault_check_region(struct kvm *kvm,
+			       const struct kvm_userspace_memory_region2 *mem);
+void kvm_userfault_init_memslot(struct kvm_memory_slot *slot,
+				const struct kvm_userspace_memory_region2 *mem);
+int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
+				 const struct kvm_userspace_memory_region2 *mem);
+
+/* Bitmap reads; these sleep. */
+enum kvm_userfault_page kvm_userfault_test_gfn(struct kvm *kvm,
+					       const struct kvm_memory_slot *slot,
+					       gfn_t gfn);
+bool kvm_userfault_range_present(struct kvm *kvm,
+				 const struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end);
+
+/* A vCPU's guest access hit @page, which is not PRESENT. */
+int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
+			    const struct kvm_memory_slot *slot,
+			    enum kvm_userfault_page page, gfn_t gfn,
+			    u64 access, bool is_private);
+
+/* Range work. */
+void kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
+int kvm_userfault_drain_killable(struct kvm *kvm);
+
+/* Provided by the architecture. */
+bool kvm_arch_userfault_can_toggle(struct kvm *kvm);
+void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot);
+
+#else
+
+#define KVM_USERFAULT_NOT_MINE	1
+
+static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
+{
+	return false;
+}
+
+static inline void kvm_userfault_destroy_vm(struct kvm *kvm)
+{
+}
+
+static inline void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 *mem,
+					    unsigned int ioctl)
+{
+}
+
+static inline u32 kvm_userfault_valid_flags(struct kvm *kvm)
+{
+	return 0;
+}
+
+static inline int kvm_userfault_check_region(struct kvm *kvm,
+					     const struct kvm_userspace_memory_region2 *mem)
+{
+	return 0;
+}
+
+static inline void kvm_userfault_init_memslot(struct kvm_memory_slot *slot,
+					      const struct kvm_userspace_memory_region2 *mem)
+{
+}
+
+static inline int kvm_userfault_update_memslot(struct kvm *kvm,
+					       struct kvm_memory_slot *slot,
+					       const struct kvm_userspace_memory_region2 *mem)
+{
+	return KVM_USERFAULT_NOT_MINE;
+}
+
+#endif /* CONFIG_KVM_USERFAULT */
+
+#endif /* _LINUX_KVM_USERFAULT_HOST_H */

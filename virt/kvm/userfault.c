@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM Userfault: capabilities, the bitmap reads behind each decision, and the
+ * exit to userspace.
+ *
+ * The order that makes a decision on a bit hold, for a vCPU's page fault:
+ *
+ *	vCPU					userspace / KVM ioctl
+ *	sample mmu_invalidate_seq		set the bit (or the memslot flag)
+ *	read the memslot's flag			smp_mb()
+ *	read the bit				take mmu_lock
+ *	look up the page			unmap, bump mmu_invalidate_seq
+ *	take mmu_lock, recheck the sequence	release mmu_lock
+ *	map the page
+ *
+ * A fault that read the old bit sampled the old sequence, so it either maps
+ * the page before the unmapping, which removes it, or finds the sequence
+ * changed and starts over.  In the other direction userspace fills the page
+ * and then clears the bit with release semantics; smp_rmb() after the bit was
+ * read clear orders the lookup of the page, and so the guest's accesses, after
+ * it.
+ */
+#include <linux/bitmap.h>
+#include <linux/build_bug.h>
+#include <linux/kvm_host.h>
+#include <linux/uaccess.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/kvm_userfault.h>
+
+/* What this build can do, and so far every VM. */
+#define KVM_USERFAULT_FEATURES_SUPPORTED \
+	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS)
+
+/* The level cap's question: is a whole 2M span present? */
+#define KVM_USERFAULT_SPAN_MAX	512
+
+static_assert(offsetof(struct kvm_userspace_memory_region2, userfault_bitmap) ==
+	      KVM_USERFAULT_BITMAP_OFFSET);
+static_assert(offsetof(struct kvm_userspace_memory_region2, userfault_wp_bitmap) ==
+	      KVM_USERFAULT_WP_BITMAP_OFFSET);
+static_assert(sizeof(struct kvm_userspace_memory_region2) == 160);
+
+int kvm_userfault_check_extension(struct kvm *kvm, long cap)
+{
+	if (cap == KVM_CAP_USERFAULT)
+		return 1;
+
+	return KVM_USERFAULT_FEATURES_SUPPORTED;
+}
+
+/*
+ * The VM's state, allocated by the first call.  Ioctls that need it may race
+ * and hold different locks; the loser takes the winner's.
+ */
+static struct kvm_userfault *kvm_userfault_get(struct kvm *kvm)
+{
+	struct kvm_userfault *uf = smp_load_acquire(&kvm->userfault.state);
+	struct kvm_userfault *other;
+
+	if (uf)
+		return uf;
+
+	uf = kzalloc_obj(*uf, GFP_KERNEL_ACCOUNT);
+	if (!uf)
+		return NULL;
+
+	if (init_srcu_struct(&uf->srcu)) {
+		kfree(uf);
+		return NULL;
+	}
+
+	other = cmpxchg(&kvm->userfault.state, NULL, uf);
+	if (other) {
+		cleanup_srcu_struct(&uf->srcu);
+		kfree(uf);
+		return other;
+	}
+	return uf;
+}
+
+void kvm_userfault_destroy_vm(struct kvm *kvm)
+{
+	struct kvm_userfault *uf = kvm->userfault.state;
+
+	if (!uf)
+		return;
+
+	/* A polled grace period may not have ended: its waiter was killed. */
+	synchronize_srcu(&uf->srcu);
+	cleanup_srcu_struct(&uf->srcu);
+	kfree(uf);
+}
+
+static u64 kvm_userfault_features(struct kvm *kvm)
+{
+	struct kvm_userfault *uf = smp_load_acquire(&kvm->userfault.state);
+
+	return uf ? atomic64_read(&uf->features) : 0;
+}
+
+int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
+{
+	struct kvm_userfault *uf;
+
+	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3])
+		return -EINVAL;
+	if (cap->args[0] & ~(u64)KVM_USERFAULT_FEATURES_SUPPORTED)
+		return -EINVAL;
+	if (!cap->args[0])
+		return 0;
+
+	uf = kvm_userfault_get(kvm);
+	if (!uf)
+		return -ENOMEM;
+
+	atomic64_or(cap->args[0], &uf->features);
+	return 0;
+}
+
+/*
+ * Tell the v1 ioctl, which cannot carry a bitmap, from the v2 one.  The mark is
+ * made in KVM's copy of a pad that userspace may have left uninitialised.
+ */
+void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 *mem,
+			      unsigned int ioctl)
+{
+	mem->pad1 = ioctl == KVM_SET_USER_MEMORY_REGION;
+}
+
+u32 kvm_userfault_valid_flags(struct kvm *kvm)
+{
+	return KVM_MEM_USERFAULT;
+}
+
+int kvm_userfault_check_region(struct kvm *kvm,
+			       const struct kvm_userspace_memory_region2 *mem)
+{
+	unsigned long map = mem->userfault_bitmap;
+	u64 npages = mem->memory_size >> PAGE_SHIFT;
+
+	if (!(mem->flags & KVM_MEM_USERFAULT) || !npages)
+		return 0;
+
+	/*
+	 * Whether there is memory behind the pointer is not asked: it may come
+	 * and go, and while there is none every page counts as absent.
+	 */
+	if (mem->userfault_bitmap != untagged_addr(mem->userfault_bitmap) ||
+	    !access_ok((void __user *)map, DIV_ROUND_UP(npages, 64) * sizeof(u64)))
+		return -EINVAL;
+
+	return kvm_userfault_get(kvm) ? 0 : -ENOMEM;
+}
+
+void kvm_userfault_init_memslot(struct kvm_memory_slot *slot,
+				const struct kvm_userspace_memory_region2 *mem)
+{
+	if (mem->flags & KVM_MEM_USERFAULT)
+		slot->userfault.bitmap = u64_to_user_ptr(mem->userfault_bitmap);
+}
+
+#ifdef CONFIG_KVM_GUEST_MEMFD
+static bool kvm_userfault_same_gmem(const struct kvm_memory_slot *slot,
+				    const struct kvm_userspace_memory_region2 *mem)
+{
+	struct file *file = fget(mem->guest_memfd);
+	bool same;
+
+	if (!file)
+		return false;
+
+	same = file == READ_ONCE(slot->gmem.file) &&
+	       mem->guest_memfd_offset == (u64)slot->gmem.pgoff << PAGE_SHIFT;
+	fput(file);
+	return same;
+}
+#else
+static bool kvm_userfault_same_gmem(const struct kvm_memory_slot *slot,
+				    const struct kvm_userspace_memory_region2 *mem)
+{
+	return false;
+}
+#endif
+
+/* Does @mem describe @slot as it is, apart from what may be changed in place? */
+static bool kvm_userfault_same_slot(const struct kvm_memory_slot *slot,
+				    const struct kvm_userspace_memory_region2 *mem)
+{
+	return mem->userspace_addr == slot->userspace_addr &&
+	       mem->guest_phys_addr == slot->base_gfn << PAGE_SHIFT &&
+	       mem->memory_size == (u64)slot->npages << PAGE_SHIFT &&
+	       !((mem->flags ^ slot->flags) &
+		 (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD));
+}
+
+/*
+ * Apply what @mem says of the userfault flag and pointer to the live memslot.
+ *
+ * The slot is not replaced: a new one would have to be bound to its guest_memfd
+ * in place of the old one, under the feet of vCPUs that still use that one.
+ * Both memslot sets share this object, so writing its two fields is all it
+ * takes, and nobody has to wait for kvm->srcu.
+ *
+ * Returns 0 when all was done here, KVM_USERFAULT_NOT_MINE when the common code
+ * has to go on (a move, dirty logging, nothing of ours, or a change that it
+ * refuses), or -errno.  -EINTR only goes to a dying process.
+ */
+int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
+				 const struct kvm_userspace_memory_region2 *mem)
+{
+	const u8 __user *map = u64_to_user_ptr(mem->userfault_bitmap);
+	bool was_armed = slot->flags & KVM_MEM_USERFAULT;
+	bool arm = mem->flags & KVM_MEM_USERFAULT;
+	int r;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	if (!arm && !was_armed)
+		return KVM_USERFAULT_NOT_MINE;
+
+	/* The v1 ioctl would disarm by not knowing better. */
+	if (was_armed && mem->pad1 && kvm_userfault_features(kvm))
+		return -EINVAL;
+
+	if (!kvm_userfault_same_slot(slot, mem))
+		return KVM_USERFAULT_NOT_MINE;
+
+	if ((mem->flags & KVM_MEM_GUEST_MEMFD) &&
+	    !kvm_userfault_same_gmem(slot, mem))
+		return -EINVAL;
+
+	if (arm != was_armed || (arm && map != slot->userfault.bitmap)) {
+		if (!kvm_arch_userfault_can_toggle(kvm))
+			return -EOPNOTSUPP;
+
+		if (arm) {
+			/* Pairs with kvm_userfault_read(): no flag without its map. */
+			WRITE_ONCE(slot->userfault.bitmap, map);
+			smp_wmb();
+			WRITE_ONCE(slot->flags, slot->flags | KVM_MEM_USERFAULT);
+			kvm_userfault_drop_absent(kvm, slot);
+		} else {
+			WRITE_ONCE(slot->flags, slot->flags & ~KVM_MEM_USERFAULT);
+			kvm_arch_userfault_disabled(kvm, slot);
+		}
+
+		r = kvm_userfault_drain_killable(kvm);
+		if (r)
+			return r;
+	}
+
+	if ((mem->flags ^ slot->flags) & KVM_MEM_LOG_DIRTY_PAGES)
+		return KVM_USERFAULT_NOT_MINE;
+
+	return 0;
+}
+
+/*
+ * Copy the bits of [@start, @end), which start at bit @start % 8 of @bits[0].
+ * Returns false if they cannot be read: there is no memory, or this is not the
+ * VM's own process, where the pointer would mean something else.  Only called
+ * for a slot that is armed; says so when it is no longer.
+ */
+static bool kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			       gfn_t start, gfn_t end, u8 *bits, bool *armed)
+{
+	struct kvm_userfault *uf;
+	unsigned long first = (start - slot->base_gfn) / 8;
+	unsigned long last = (end - 1 - slot->base_gfn) / 8;
+	bool ok = true;
+	int idx;
+
+	/* Pairs with the smp_wmb() before the flag is set. */
+	smp_rmb();
+	uf = kvm->userfault.state;
+
+	might_fault();
+	if (WARN_ON_ONCE(current->mm != kvm->mm))
+		return false;
+
+	/*
+	 * Inside the section look at the flag again: the map of a slot that was
+	 * disarmed, by an ioctl that returned, is userspace's to unmap or reuse.
+	 */
+	idx = srcu_read_lock(&uf->srcu);
+	*armed = kvm_memslot_userfault_armed(slot);
+	if (*armed)
+		ok = !copy_from_user(bits, READ_ONCE(slot->userfault.bitmap) + first,
+				     last - first + 1);
+	srcu_read_unlock(&uf->srcu, idx);
+
+	/* See the comment at the top of the file. */
+	smp_rmb();
+	return ok;
+}
+
+enum kvm_userfault_page kvm_userfault_test_gfn(struct kvm *kvm,
+					       const struct kvm_memory_slot *slot,
+					       gfn_t gfn)
+{
+	bool armed;
+	u8 byte;
+
+	if (!kvm_userfault_read(kvm, slot, gfn, gfn + 1, &byte, &armed))
+		return KVM_USERFAULT_UNREADABLE;
+	if (!armed)
+		return KVM_USERFAULT_PRESENT;
+
+	return byte & BIT((gfn - slot->base_gfn) % 8) ? KVM_USERFAULT_ABSENT :
+							KVM_USERFAULT_PRESENT;
+}
+
+/* Is every page of the range known to be present? */
+bool kvm_userfault_range_present(struct kvm *kvm,
+				 const struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end)
+{
+	/* The span starts at any bit of its first byte. */
+	DECLARE_BITMAP(bits, KVM_USERFAULT_SPAN_MAX + 8);
+	unsigned long shift = (start - slot->base_gfn) % 8;
+	unsigned long nr = end - start;
+	bool armed;
+
+	if (WARN_ON_ONCE(nr > KVM_USERFAULT_SPAN_MAX))
+		return false;
+	if (!kvm_userfault_read(kvm, slot, start, end, (u8 *)bits, &armed))
+		return false;
+
+	return !armed || find_next_bit(bits, shift + nr, shift) == shift + nr;
+}
+
+/*
+ * Exit with KVM_EXIT_MEMORY_FAULT.  @access has the READ, WRITE, EXEC and
+ * PAGE_WALK flags.  Without KVM_USERFAULT_FEATURE_ACCESS userspace sees exactly
+ * what the series posted upstream reports, a bare error for an unreadable map
+ * included.
+ */
+int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
+			    const struct kvm_memory_slot *slot,
+			    enum kvm_userfault_page page, gfn_t gfn,
+			    u64 access, bool is_private)
+{
+	gpa_t gpa = gfn_to_gpa(gfn);
+	u64 flags = access | KVM_MEMORY_EXIT_FLAG_USERFAULT;
+
+	if (is_private)
+		flags |= KVM_MEMORY_EXIT_FLAG_PRIVATE;
+	if (page == KVM_USERFAULT_UNREADABLE)
+		flags |= KVM_MEMORY_EXIT_FLAG_BITMAP;
+
+	vcpu->stat.generic.userfault_exits++;
+	trace_kvm_userfault(vcpu->vcpu_id, gpa, flags, slot);
+
+	if (!(kvm_userfault_features(vcpu->kvm) & KVM_USERFAULT_FEATURE_ACCESS)) {
+		if (page == KVM_USERFAULT_UNREADABLE)
+			return -EFAULT;
+		flags &= KVM_MEMORY_EXIT_FLAG_USERFAULT |
+			 KVM_MEMORY_EXIT_FLAG_PRIVATE;
+	}
+
+	kvm_prepare_memory_fault_exit(vcpu, gpa, PAGE_SIZE,
+				      access & KVM_MEMORY_EXIT_FLAG_WRITE,
+				      access & KVM_MEMORY_EXIT_FLAG_EXEC,
+				      is_private);
+	vcpu->run->memory_fault.flags |= flags;
+	return -EFAULT;
+}
