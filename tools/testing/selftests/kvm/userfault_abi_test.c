@@ -279,6 +279,47 @@ static void test_memslot(void)
 	kvm_vm_free(vm);
 }
 
+/* On a live slot the file and the offset have to be those it was created with. */
+static void test_gmem_identity(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_userspace_memory_region2 region;
+	struct userfault_slot *s;
+	u64 map[2] = {};
+	int other;
+
+	pr_info("guest_memfd\n");
+
+	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_GMEM, 0);
+	other = vm_create_guest_memfd(vm, SIZE, GUEST_MEMFD_FLAG_MMAP |
+						GUEST_MEMFD_FLAG_INIT_SHARED);
+
+	for (int armed = 0; armed <= 1; armed++) {
+		region = s->region;
+		region.flags |= KVM_MEM_USERFAULT;
+		region.userfault_bitmap = (uintptr_t)map;
+
+		region.guest_memfd = other;
+		ASSERT_FAILS(__vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+		region.guest_memfd = -1;
+		ASSERT_FAILS(__vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+		region.guest_memfd = s->fd;
+		region.guest_memfd_offset = PAGE_SIZE;
+		ASSERT_FAILS(__vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+		region.guest_memfd_offset = 0;
+		region.guest_phys_addr += SIZE;
+		ASSERT_FAILS(__vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+		region.guest_phys_addr = GPA;
+		region.flags |= KVM_MEM_LOG_DIRTY_PAGES;
+		ASSERT_FAILS(__vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+
+		userfault_arm(s);
+	}
+	close(other);
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
 /* U4: the v1 ioctl would disarm a slot by accident. */
 static void test_v1_ioctl(void)
 {
@@ -406,6 +447,7 @@ int main(void)
 	test_caps();
 	test_not_built();
 	test_memslot();
+	test_gmem_identity();
 	test_v1_ioctl();
 	test_wrong_process();
 	test_racing_delete();

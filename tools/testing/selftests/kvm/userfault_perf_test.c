@@ -79,13 +79,13 @@ static void report(const struct perf_cell *c)
 	u64 rate = c->npages * NSEC_PER_SEC / c->ns;
 
 	pr_info("  %lu pages in %lu.%03lu s, %lu pages/s; an access took %lu us (median), %lu us (99 %%); %s\n",
-	       c->npages, c->ns / NSEC_PER_SEC, c->ns / 1000000 % 1000, rate,
-	       h->p50_ns / 1000, h->p99_ns / 1000,
-	       c->wrong ? "NOT RIGHT" : "every page is right");
+		c->npages, c->ns / NSEC_PER_SEC, c->ns / 1000000 % 1000, rate,
+		h->p50_ns / 1000, h->p99_ns / 1000,
+		c->wrong ? "NOT RIGHT" : "every page is right");
 	pr_info("DATA mode=%s backing=%s vcpus=%u mb=%lu pages=%lu ns=%lu pages_per_s=%lu wrong=%lu exits=%lu uffd_events=%lu mean_ns=%lu p50_ns=%lu p99_ns=%lu max_ns=%lu hist=",
-	       modes[c->mode], backings[c->backing], c->nr_vcpus, opt.mb,
-	       c->npages, c->ns, rate, c->wrong, c->exits, c->uffd_events,
-	       h->mean_ns, h->p50_ns, h->p99_ns, h->max_ns);
+		modes[c->mode], backings[c->backing], c->nr_vcpus, opt.mb,
+		c->npages, c->ns, rate, c->wrong, c->exits, c->uffd_events,
+		h->mean_ns, h->p50_ns, h->p99_ns, h->max_ns);
 	userfault_hist_print(h);
 	pr_info("\n");
 }
@@ -107,17 +107,17 @@ static void run_cell(enum perf_mode mode, enum userfault_backing backing,
 	c->generation = opt.generation + total.cell++;
 
 	pr_info("[%u/%u] %s, %s, %u vCPU%s, %lu MiB\n", total.cell, total.cells,
-	       modes[mode], backings[backing], nr_vcpus, nr_vcpus > 1 ? "s" : "",
-	       opt.mb);
+		modes[mode], backings[backing], nr_vcpus, nr_vcpus > 1 ? "s" : "",
+		opt.mb);
 	fflush(stdout);
 
 	perf_run_cell(c);
 
 	if (c->unsupported) {
 		pr_info("  n/a: this kernel has no userfaultfd on %s (UFFDIO_REGISTER: EINVAL)\n",
-		       backings[backing]);
+			backings[backing]);
 		pr_info("DATA mode=%s backing=%s vcpus=%u na=1\n", modes[mode],
-		       backings[backing], nr_vcpus);
+			backings[backing], nr_vcpus);
 	} else {
 		report(c);
 		total.pages += c->npages;

@@ -4,10 +4,15 @@
  * exchanged: what is mapped and what exits before and after, for each kind of
  * memory, together with dirty logging, and with the levels of mappings.
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <linux/sizes.h>
+#include <linux/userfaultfd.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -337,6 +342,103 @@ static void test_running(enum userfault_backing backing)
 	kvm_vm_free(vm);
 }
 
+/*
+ * Dirty logging going off makes mappings large again, but not over a page that
+ * is absent: here one that was never there, among others that are.
+ */
+static void test_dirty_log_recovery(void)
+{
+	const u32 both = KVM_MEM_USERFAULT | KVM_MEM_LOG_DIRTY_PAGES;
+	struct userfault_slot *s;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	pr_info("dirty logging goes off, page absent\n");
+
+	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
+	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON_THP, both);
+	virt_map(vm, GVA, GPA, NPAGES);
+	fill_all(s, GENERATION);
+	userfault_clear_all(s);
+	userfault_set_bit(s, 5);
+	set_guest_range(vm, 0, 5, GENERATION);
+	run_ok(vcpu);
+
+	userfault_slot_update(s, KVM_MEM_USERFAULT, s->bitmap);
+	set_guest_range(vm, 0, NPAGES, GENERATION);
+	userfault_run_expect(vcpu, userfault_gpa(s, 5), 0);
+	userfault_resolve(s, 5, GENERATION);
+	run_ok(vcpu);
+
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
+static bool ioctl_done;
+
+static void *disarm_thread(void *arg)
+{
+	userfault_disarm(arg);
+	WRITE_ONCE(ioctl_done, true);
+	return NULL;
+}
+
+/*
+ * A vCPU is in the middle of reading the bitmap, which userfaultfd keeps from
+ * it: switching userfault off has to wait until it has finished.
+ */
+static void test_reader_in_flight(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_zeropage zero = {};
+	struct uffdio_register reg = {};
+	pthread_t vcpu_tid, ioctl_tid;
+	struct userfault_slot *s;
+	struct kvm_vcpu *vcpu;
+	struct uffd_msg msg;
+	struct kvm_vm *vm;
+	int uffd;
+
+	pr_info("the bitmap is being read\n");
+
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	TEST_ASSERT(uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api), "userfaultfd");
+
+	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
+	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON,
+				  KVM_MEM_USERFAULT);
+	virt_map(vm, GVA, GPA, NPAGES);
+	fill_all(s, GENERATION);
+	set_guest_range(vm, 0, 1, GENERATION);
+
+	TEST_ASSERT(!madvise(s->bitmap, s->bitmap_size, MADV_DONTNEED), "madvise");
+	reg.range.start = (uintptr_t)s->bitmap;
+	reg.range.len = align_up(s->bitmap_size, PAGE_SIZE);
+	reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+
+	WRITE_ONCE(vcpu_stop, false);
+	kvm_pthread_create(&vcpu_tid, NULL, vcpu_thread, vcpu);
+	TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg) &&
+		    msg.event == UFFD_EVENT_PAGEFAULT, "No read of the bitmap");
+
+	WRITE_ONCE(ioctl_done, false);
+	kvm_pthread_create(&ioctl_tid, NULL, disarm_thread, s);
+	usleep(300000);
+	TEST_ASSERT(!READ_ONCE(ioctl_done),
+		    "The ioctl returned while the bitmap was being read");
+
+	zero.range = reg.range;
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
+	kvm_pthread_join(ioctl_tid, NULL);
+
+	WRITE_ONCE(vcpu_stop, true);
+	kvm_pthread_join(vcpu_tid, NULL);
+	close(uffd);
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
 int main(void)
 {
 	static const enum userfault_backing backings[] = {
@@ -355,6 +457,8 @@ int main(void)
 	test_arm_disarm(USERFAULT_ANON, KVM_MEM_LOG_DIRTY_PAGES);
 	test_arm_disarm(USERFAULT_ANON, KVM_MEM_READONLY);
 	test_dirty_logging();
+	test_dirty_log_recovery();
+	test_reader_in_flight();
 	test_levels();
 	return 0;
 }

@@ -236,8 +236,8 @@ static void show_progress(struct perf_cell *c)
 		for (touched = 0, i = 0; i < c->nr_vcpus; i++)
 			touched += READ_ONCE(c->guest->vcpu[i].touched);
 		pr_info("  %3lu %%  %lu of %lu pages, %lu pages/s\n",
-		       touched * 100 / c->npages, touched, c->npages,
-		       touched * NSEC_PER_SEC / (now - begin));
+			touched * 100 / c->npages, touched, c->npages,
+			touched * NSEC_PER_SEC / (now - begin));
 		fflush(stdout);
 	}
 }
@@ -281,8 +281,8 @@ static u64 count_guest_wrong(struct perf_cell *c)
 		if (!v->wrong[PERF_TOUCH] && !v->wrong[PERF_CHECK])
 			continue;
 		pr_info("WRONG PAGE: vCPU %u, page %lu (gfn 0x%lx), word %lu: expected 0x%016lx, found 0x%016lx\n",
-		       i, v->page, userfault_gfn(c->slot, v->page), v->word,
-		       v->expected, v->found);
+			i, v->page, userfault_gfn(c->slot, v->page), v->word,
+			v->expected, v->found);
 	}
 
 	return max(wrong[PERF_TOUCH], wrong[PERF_CHECK]);
@@ -301,10 +301,10 @@ static u64 count_host_wrong(struct perf_cell *c)
 		userfault_diagnose(c->slot, page, c->generation, what,
 				   sizeof(what));
 		pr_info("WRONG PAGE: host, page %lu (gfn 0x%lx), word %d: expected 0x%016lx, found 0x%016lx (%s)\n",
-		       page, userfault_gfn(c->slot, page), i,
-		       userfault_pattern_word(userfault_gfn(c->slot, page),
-					      c->generation, i),
-		       ((u64 *)userfault_alias(c->slot, page))[i], what);
+			page, userfault_gfn(c->slot, page), i,
+			userfault_pattern_word(userfault_gfn(c->slot, page),
+					       c->generation, i),
+			((u64 *)userfault_alias(c->slot, page))[i], what);
 	}
 
 	return wrong;
