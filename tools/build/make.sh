@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What stands behind make run, test, test-all, bench and check.
+#
+# usage: tools/build/make.sh run|test|test-all|bench|check
+#
+# Environment: lib.sh's. The seconds of every step go to build/times.txt. The
+# tests' last line is "N passed, N failed, N skipped".
+
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+goal=${1:?which goal? see the header of make.sh}
+mkdir -p "$BUILD"
+: >"$BUILD/times.txt"
+trap 'record "total.$goal" $SECONDS' EXIT
+
+# kernel CONFIG: builds it, and sets what the test VM's scripts take from the
+# environment, so that they see this tree's results also with KSRC=.
+kernel()
+{
+	export CONFIG=$1
+	KERNEL=$("$KUF_BIN/build.sh" | tail -n 1)
+	export KERNEL TREE=$KUF_TREE BINS=$KUF_SELFTESTS/kvm
+}
+
+# as_ktap FILE NAME CMD...: a whole run as one result.
+as_ktap()
+{
+	local file=$1 name=$2 result=ok
+	shift 2
+	"$@" || result='not ok'
+	printf 'KTAP version 1\n1..1\n%s 1 %s\n' "$result" "$name" >"$file"
+}
+
+host_tests()
+{
+	local started=$SECONDS
+	say "== host tests"
+	# A failure counts in the end, by its KTAP; nothing else depends on it.
+	"$REPO/tests/apply/run.sh" >"$BUILD/host.ktap" || true
+	grep -v '^ok' "$BUILD/host.ktap" >&2 || true
+	record host-tests $((SECONDS - started))
+}
+
+case $goal in
+run)
+	kernel "$CONFIG"
+	"$KUF_BIN/demo.sh"
+	;;
+bench)
+	kernel "$CONFIG"
+	OUT=$BUILD/bench "$KUF_BIN/demo.sh"
+	;;
+test)
+	kernel "$CONFIG"
+	host_tests
+	"$KUF_BIN/runtests.sh" quick "$BUILD/host.ktap"
+	;;
+test-all)
+	kernel debug
+	host_tests
+	started=$SECONDS
+	as_ktap "$BUILD/debug.ktap" debug-kernel "$KUF_BIN/runtests.sh" quick
+	record debug-tests $((SECONDS - started))
+	kernel fast
+	more=("$BUILD/host.ktap" "$BUILD/debug.ktap")
+	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
+		started=$SECONDS
+		# Its results count by its KTAP.
+		"$KUF_BIN/mutations.sh" "$BUILD/mutations.ktap" || true
+		record mutations $((SECONDS - started))
+		more+=("$BUILD/mutations.ktap")
+	fi
+	"$KUF_BIN/runtests.sh" all "${more[@]}"
+	;;
+check)
+	"$KUF_BIN/check.sh"
+	;;
+*) die "no goal $goal" ;;
+esac
