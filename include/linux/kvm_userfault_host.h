@@ -11,10 +11,10 @@
 
 #include <linux/kvm_host.h>
 
-#ifdef CONFIG_KVM_USERFAULT
-
 /* kvm_userfault_update_memslot(): the common code has to look at the change. */
 #define KVM_USERFAULT_NOT_MINE	1
+
+#ifdef CONFIG_KVM_USERFAULT
 
 /* What one page's bit says. */
 enum kvm_userfault_page {
@@ -27,21 +27,27 @@ enum kvm_userfault_page {
 static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
 {
 	/*
-	 * The flag changes under the feet of vCPUs, but whoever changes it bumps
-	 * mmu_invalidate_seq afterwards: what is decided on an old value is
-	 * thrown away before it is mapped.
+	 * The flag changes under the feet of vCPUs.  A change that takes pages
+	 * away bumps mmu_invalidate_seq afterwards, so that what was decided on
+	 * the old value is thrown away before it is mapped.  One that takes
+	 * nothing away needs no such care: at worst an exit is reported that was
+	 * true when the fault began.
 	 */
 	return READ_ONCE(slot->flags) & KVM_MEM_USERFAULT;
 }
 
-int kvm_userfault_check_extension(struct kvm *kvm, long cap);
+int kvm_userfault_check_extension(long cap);
 int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 void kvm_userfault_destroy_vm(struct kvm *kvm);
 
 /* Memslots; all but the first with slots_lock held. */
 void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 *mem,
 			      unsigned int ioctl);
-u32 kvm_userfault_valid_flags(struct kvm *kvm);
+static inline u32 kvm_userfault_valid_flags(void)
+{
+	return KVM_MEM_USERFAULT;
+}
+
 int kvm_userfault_check_region(struct kvm *kvm,
 			       const struct kvm_userspace_memory_region2 *mem);
 void kvm_userfault_init_memslot(struct kvm_memory_slot *slot,
@@ -64,7 +70,7 @@ int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
 			    u64 access, bool is_private);
 
 /* Range work. */
-void kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
+int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
 int kvm_userfault_drain_killable(struct kvm *kvm);
 
 /* Provided by the architecture. */
@@ -72,8 +78,6 @@ bool kvm_arch_userfault_can_toggle(struct kvm *kvm);
 void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot);
 
 #else
-
-#define KVM_USERFAULT_NOT_MINE	1
 
 static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
 {
@@ -89,7 +93,7 @@ static inline void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 
 {
 }
 
-static inline u32 kvm_userfault_valid_flags(struct kvm *kvm)
+static inline u32 kvm_userfault_valid_flags(void)
 {
 	return 0;
 }

@@ -22,7 +22,9 @@
  */
 #include <linux/bitmap.h>
 #include <linux/build_bug.h>
+#include <linux/file.h>
 #include <linux/kvm_host.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #define CREATE_TRACE_POINTS
@@ -41,12 +43,18 @@ static_assert(offsetof(struct kvm_userspace_memory_region2, userfault_wp_bitmap)
 	      KVM_USERFAULT_WP_BITMAP_OFFSET);
 static_assert(sizeof(struct kvm_userspace_memory_region2) == 160);
 
-int kvm_userfault_check_extension(struct kvm *kvm, long cap)
+int kvm_userfault_check_extension(long cap)
 {
 	if (cap == KVM_CAP_USERFAULT)
 		return 1;
 
 	return KVM_USERFAULT_FEATURES_SUPPORTED;
+}
+
+static struct kvm_userfault *kvm_userfault_state(struct kvm *kvm)
+{
+	/* Pairs with cmpxchg() in kvm_userfault_get(): the pointer, then what it points to. */
+	return smp_load_acquire(&kvm->userfault.state);
 }
 
 /*
@@ -55,7 +63,7 @@ int kvm_userfault_check_extension(struct kvm *kvm, long cap)
  */
 static struct kvm_userfault *kvm_userfault_get(struct kvm *kvm)
 {
-	struct kvm_userfault *uf = smp_load_acquire(&kvm->userfault.state);
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 	struct kvm_userfault *other;
 
 	if (uf)
@@ -94,7 +102,7 @@ void kvm_userfault_destroy_vm(struct kvm *kvm)
 
 static u64 kvm_userfault_features(struct kvm *kvm)
 {
-	struct kvm_userfault *uf = smp_load_acquire(&kvm->userfault.state);
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 
 	return uf ? atomic64_read(&uf->features) : 0;
 }
@@ -126,11 +134,6 @@ void kvm_userfault_mark_ioctl(struct kvm_userspace_memory_region2 *mem,
 			      unsigned int ioctl)
 {
 	mem->pad1 = ioctl == KVM_SET_USER_MEMORY_REGION;
-}
-
-u32 kvm_userfault_valid_flags(struct kvm *kvm)
-{
-	return KVM_MEM_USERFAULT;
 }
 
 int kvm_userfault_check_region(struct kvm *kvm,
@@ -194,6 +197,23 @@ static bool kvm_userfault_same_slot(const struct kvm_memory_slot *slot,
 		 (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD));
 }
 
+static int kvm_userfault_arm(struct kvm *kvm, struct kvm_memory_slot *slot,
+			     const u8 __user *map)
+{
+	WRITE_ONCE(slot->userfault.bitmap, map);
+	/* Pairs with smp_rmb() in kvm_userfault_read(): no flag without its map. */
+	smp_wmb();
+	WRITE_ONCE(slot->flags, slot->flags | KVM_MEM_USERFAULT);
+
+	return kvm_userfault_drop_absent(kvm, slot);
+}
+
+static void kvm_userfault_disarm(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	WRITE_ONCE(slot->flags, slot->flags & ~KVM_MEM_USERFAULT);
+	kvm_arch_userfault_disabled(kvm, slot);
+}
+
 /*
  * Apply what @mem says of the userfault flag and pointer to the live memslot.
  *
@@ -212,6 +232,7 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 	const u8 __user *map = u64_to_user_ptr(mem->userfault_bitmap);
 	bool was_armed = slot->flags & KVM_MEM_USERFAULT;
 	bool arm = mem->flags & KVM_MEM_USERFAULT;
+	bool log_change = (mem->flags ^ slot->flags) & KVM_MEM_LOG_DIRTY_PAGES;
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
@@ -234,26 +255,30 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 		if (!kvm_arch_userfault_can_toggle(kvm))
 			return -EOPNOTSUPP;
 
-		if (arm) {
-			/* Pairs with kvm_userfault_read(): no flag without its map. */
-			WRITE_ONCE(slot->userfault.bitmap, map);
-			smp_wmb();
-			WRITE_ONCE(slot->flags, slot->flags | KVM_MEM_USERFAULT);
-			kvm_userfault_drop_absent(kvm, slot);
-		} else {
-			WRITE_ONCE(slot->flags, slot->flags & ~KVM_MEM_USERFAULT);
-			kvm_arch_userfault_disabled(kvm, slot);
-		}
+		/*
+		 * The common code can still fail.  Having armed the slot by then
+		 * stops the guest, and a repeated call goes on from there; having
+		 * disarmed it would let the guest run on unfilled pages.  So leave
+		 * that to the common code as a whole: the new slot comes without
+		 * the flag, and kvm->srcu waits for the readers of the old map.
+		 */
+		if (!arm && log_change)
+			return KVM_USERFAULT_NOT_MINE;
 
-		r = kvm_userfault_drain_killable(kvm);
+		r = 0;
+		if (arm)
+			r = kvm_userfault_arm(kvm, slot, map);
+		else
+			kvm_userfault_disarm(kvm, slot);
+
+		/* Who sees the flag for the first time reads no older map. */
+		if (!r && was_armed)
+			r = kvm_userfault_drain_killable(kvm);
 		if (r)
 			return r;
 	}
 
-	if ((mem->flags ^ slot->flags) & KVM_MEM_LOG_DIRTY_PAGES)
-		return KVM_USERFAULT_NOT_MINE;
-
-	return 0;
+	return log_change ? KVM_USERFAULT_NOT_MINE : 0;
 }
 
 /*
@@ -265,17 +290,12 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 static bool kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
 			       gfn_t start, gfn_t end, u8 *bits, bool *armed)
 {
-	struct kvm_userfault *uf;
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 	unsigned long first = (start - slot->base_gfn) / 8;
 	unsigned long last = (end - 1 - slot->base_gfn) / 8;
 	bool ok = true;
 	int idx;
 
-	/* Pairs with the smp_wmb() before the flag is set. */
-	smp_rmb();
-	uf = kvm->userfault.state;
-
-	might_fault();
 	if (WARN_ON_ONCE(current->mm != kvm->mm))
 		return false;
 
@@ -285,9 +305,12 @@ static bool kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *sl
 	 */
 	idx = srcu_read_lock(&uf->srcu);
 	*armed = kvm_memslot_userfault_armed(slot);
-	if (*armed)
+	if (*armed) {
+		/* Pairs with smp_wmb() in kvm_userfault_arm(). */
+		smp_rmb();
 		ok = !copy_from_user(bits, READ_ONCE(slot->userfault.bitmap) + first,
 				     last - first + 1);
+	}
 	srcu_read_unlock(&uf->srcu, idx);
 
 	/* See the comment at the top of the file. */
@@ -324,6 +347,8 @@ bool kvm_userfault_range_present(struct kvm *kvm,
 
 	if (WARN_ON_ONCE(nr > KVM_USERFAULT_SPAN_MAX))
 		return false;
+	/* The copy may end within the last word. */
+	bits[(shift + nr - 1) / BITS_PER_LONG] = 0;
 	if (!kvm_userfault_read(kvm, slot, start, end, (u8 *)bits, &armed))
 		return false;
 

@@ -17,8 +17,10 @@
 #define KVM_USERFAULT_CHUNK	4096
 
 /*
- * Huge mappings are dropped whole, so that a page's neighbours can be affected
- * as well: where a fault on a neighbour is in flight it has to be retried.
+ * Huge mappings are dropped whole, so the invalidated range names a page's
+ * neighbours as well.  With all of the work done under one hold of mmu_lock this
+ * only spares faults on them the way up to the lock; should the lock ever be
+ * dropped in between, it is what keeps them from mapping the page again.
  */
 #ifdef KVM_MAX_HUGEPAGE_LEVEL
 #define KVM_USERFAULT_HUGE_PAGES	KVM_PAGES_PER_HPAGE(KVM_MAX_HUGEPAGE_LEVEL)
@@ -75,9 +77,12 @@ static void kvm_userfault_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 /*
  * Drop the mappings of all absent pages of a slot that has just been armed; of
- * all pages where the bitmap cannot be read.
+ * all pages where the bitmap cannot be read.  -EINTR if the task was killed.
+ *
+ * The bitmap is read with slots_lock held, as the slot must stay.  Userspace
+ * must not make the pages of a bitmap wait for an ioctl that needs that lock.
  */
-void kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot)
+int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	DECLARE_BITMAP(bits, KVM_USERFAULT_CHUNK);
 	unsigned long done, nr;
@@ -91,7 +96,12 @@ void kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot)
 	smp_mb();
 
 	for (done = 0; done < slot->npages; done += nr) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+
 		nr = min(slot->npages - done, KVM_USERFAULT_CHUNK);
+		/* The copy may end within the last word. */
+		bits[(nr - 1) / BITS_PER_LONG] = 0;
 
 		if (copy_from_user(bits, slot->userfault.bitmap + done / 8,
 				   DIV_ROUND_UP(nr, 8)))
@@ -100,6 +110,7 @@ void kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot)
 		kvm_userfault_unmap(kvm, slot, slot->base_gfn + done, bits, nr);
 		cond_resched();
 	}
+	return 0;
 }
 
 /*

@@ -22,8 +22,11 @@ static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
 	else
 		access = KVM_MEMORY_EXIT_FLAG_READ;
 
-	/* Only two-dimensional paging sees the CPU's walk of the guest's tables. */
-	if (fault->is_tdp && (fault->error_code & PFERR_GUEST_PAGE_MASK))
+	/*
+	 * Two-dimensional paging tells the CPU's walk of the guest's tables from
+	 * its final access; the error code of a plain #PF does not have the bit.
+	 */
+	if (fault->error_code & PFERR_GUEST_PAGE_MASK)
 		access |= KVM_MEMORY_EXIT_FLAG_PAGE_WALK;
 
 	return access;
@@ -61,7 +64,8 @@ void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 	gfn_t start = ALIGN_DOWN(fault->gfn, span);
 	u8 level = PG_LEVEL_4K;
 
-	if (fault->max_level == PG_LEVEL_4K)
+	if (fault->max_level == PG_LEVEL_4K ||
+	    kvm_slot_dirty_track_enabled(fault->slot))
 		return;
 
 	/* A span that the slot does not cover is never mapped by one entry. */
@@ -84,7 +88,7 @@ bool kvm_arch_userfault_can_toggle(struct kvm *kvm)
 
 void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
-	/* With dirty logging on, turning that off will do it. */
+	/* While the dirty log is on, mappings are 4K; it going off does the same. */
 	if (!kvm_slot_dirty_track_enabled(slot))
 		kvm_mmu_recover_huge_pages(kvm, slot);
 }

@@ -277,6 +277,75 @@ static void test_levels(void)
 	kvm_vm_free(vm);
 }
 
+/*
+ * The map begins with the slot, not with 2M: in a slot that begins 5 pages
+ * behind a 2M boundary the bits of a 2M span are spread over 65 bytes.  The
+ * span's first and last page count, their neighbours outside do not.
+ */
+static void test_levels_unaligned(void)
+{
+	const u64 offset = 5, span = SZ_2M / PAGE_SIZE, nr = 3 * span;
+	/* In pages of the slot. */
+	const u64 first = span - offset, last = first + span - 1;
+	const u64 inside[] = { first, first + 1, first + span / 2, last - 1, last };
+	struct userfault_slot *s;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	u64 small, huge;
+	int i;
+
+	if (!kvm_is_tdp_enabled())
+		return;
+	pr_info("levels, slot not aligned\n");
+
+	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
+	s = userfault_slot_create(vm, SLOT, GPA + offset * PAGE_SIZE, nr,
+				  USERFAULT_ANON_THP, 0);
+	virt_map(vm, GVA + offset * PAGE_SIZE, GPA + offset * PAGE_SIZE, nr);
+	fill_all(s, GENERATION);
+	userfault_clear_all(s);
+
+	/* One page of the slot, to get the guest's own code and tables mapped. */
+	set_guest_range(vm, offset, 1, GENERATION);
+	run_ok(vcpu);
+	small = vm_get_stat(vm, pages_4k);
+	huge = vm_get_stat(vm, pages_2m);
+
+	userfault_set_bit(s, first - 1);
+	userfault_set_bit(s, last + 1);
+	userfault_arm(s);
+	set_guest_range(vm, offset + first, span, GENERATION);
+	run_ok(vcpu);
+	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 1);
+	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small);
+	userfault_disarm(s);
+	userfault_clear_all(s);
+
+	for (i = 0; i < ARRAY_SIZE(inside); i++) {
+		userfault_set_bit(s, inside[i]);
+		userfault_arm(s);
+		TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge);
+
+		/* A page of the span that is present, next to it or far away. */
+		set_guest_range(vm, offset + (inside[i] == first ? last : first), 1,
+				GENERATION);
+		run_ok(vcpu);
+		TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge);
+		TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small + 1);
+
+		set_guest_range(vm, offset + inside[i], 1, GENERATION);
+		userfault_run_expect(vcpu, userfault_gpa(s, inside[i]), 0);
+		userfault_resolve(s, inside[i], GENERATION);
+		run_ok(vcpu);
+		TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 1);
+		TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small);
+		userfault_disarm(s);
+	}
+
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
 static bool vcpu_stop;
 
 static void *vcpu_thread(void *arg)
@@ -460,5 +529,6 @@ int main(void)
 	test_dirty_log_recovery();
 	test_reader_in_flight();
 	test_levels();
+	test_levels_unaligned();
 	return 0;
 }
