@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Takes one check at a time out of the kernel and sees the test fail that the
+# mutation names. A test that goes on passing proves nothing about its rule.
+#
+# usage: tools/build/mutations.sh KTAP-FILE [NAME...]
+#
+# Each tests/mutations/NAME.patch begins with
+#
+#	Breaks: the rule, and what the mutated kernel does wrong
+#	Fails: TEST [npt=0|1] [console]
+#
+# TEST is a line of the list "userfault"; it has to fail on the mutated kernel
+# (with nested paging if no npt= is given), or, with "console", bring the kernel
+# to complain while it runs. That the test passes without the mutation is seen
+# by running the list as such.
+#
+# Environment: lib.sh's and boot.sh's. stdout: one line a mutation.
+
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+ktap=${1:?where to write the results? usage: mutations.sh KTAP-FILE [NAME...]}
+shift
+(($#)) || set -- $(cd "$REPO/tests/mutations" && printf '%s\n' *.patch | sed 's/\.patch$//')
+
+out=$BUILD/mutations
+export VARIANT=mutation
+rm -rf "$out"
+mkdir -p "$out"
+run_log "$out/initramfs.log" "$KUF_BIN/initramfs.sh" "$out/userfault.cpio.gz" userfault ||
+	die "no initramfs"
+
+# mutant PATCH TEST NPT EXPECT DIR: builds, boots; says what happened.
+mutant()
+{
+	local patch=$1 test=$2 npt=$3 expect=$4 dir=$5 kernel rc=0
+	mkdir -p "$dir"
+	EXTRA_PATCHES=$patch "$KUF_BIN/tree.sh" >"$dir/tree.log" 2>&1 ||
+		{ echo "the patch does not apply, see $dir/tree.log"; return 1; }
+	"$KUF_BIN/config.sh" >"$dir/config.log" 2>&1 &&
+		"$KUF_BIN/kernel.sh" >"$dir/kernel.out" 2>"$dir/kernel.log" ||
+		{ echo "does not build, see $dir/kernel.log"; return 1; }
+	kernel=$(tail -n 1 "$dir/kernel.out")
+	KERNEL=$kernel INITRD=$out/userfault.cpio.gz LIST=userfault ONLY=$test \
+		NPT=$npt OUT=$dir "$KUF_BIN/boot.sh" >"$dir/boot.log" 2>&1 || rc=$?
+	case $expect.$rc in
+	test.10) grep -q "^not ok 1 $test " "$dir/result.ktap" &&
+		{ echo "$test failed, as it must"; return 0; } ;;
+	console.12) echo "the kernel complained, as it must"; return 0 ;;
+	*.0) echo "nobody noticed: $test passed"; return 1 ;;
+	esac
+	echo "$test was to fail ($expect); the boot ended with $rc, see $dir"
+	return 1
+}
+
+printf 'KTAP version 1\n1..%d\n' $# >"$ktap"
+n=0
+failed=0
+for name; do
+	patch=$REPO/tests/mutations/$name.patch
+	[[ -f $patch ]] || die "there is no $patch"
+	read -r _ test options < <(grep -m1 '^Fails: ' "$patch")
+	npt=1
+	expect=test
+	for option in $options; do
+		case $option in
+		npt=[01]) npt=${option#npt=} ;;
+		console) expect=console ;;
+		*) die "$patch: what is \"$option\" in its Fails: line?" ;;
+		esac
+	done
+	result=ok
+	said=$(mutant "$patch" "$test" "$npt" "$expect" "$out/$name") || result="not ok"
+	[[ $result == ok ]] || failed=$((failed + 1))
+	n=$((n + 1))
+	printf '%s %d mutation.%s # %s\n' "$result" $n "$name" "$said" | tee -a "$ktap"
+done
+
+# Leaves the tree as it should be.
+unset VARIANT EXTRA_PATCHES
+"$KUF_BIN/tree.sh" >/dev/null
+exit $((failed > 0))
