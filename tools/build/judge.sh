@@ -47,8 +47,10 @@ elif [[ $status != 0 ]]; then
 	reason lost-vm "QEMU failed with status $status: $(tail -n 1 "$out/qemu.log")"
 elif [[ -z $bail && $(tail -n 1 "$result") != '# init: complete' ]]; then
 	# A panic, reset or triple fault ends QEMU with status 0, too.
+	# So it does when somebody kills it, but then it says so.
+	said=$(tail -n 1 "$out/qemu.log")
 	reason lost-vm "the VM ended without '# init: complete'; the last result: $(
-		grep -a -E '^(not )?ok ' "$result" | tail -n 1)"
+		grep -a -E '^(not )?ok ' "$result" | tail -n 1)${said:+; $said}"
 fi
 
 failed=0

@@ -29,8 +29,8 @@ need bc
 need perl
 lock "tree-$TREE_NAME"
 mkdir -p "$BUILD" "$CCACHE_DIR"
-rm -f "$BUILD/ccache.log"
-export CCACHE_STATSLOG=$BUILD/ccache.log
+export CCACHE_STATSLOG=$BUILD/ccache-$name.log
+rm -f "$CCACHE_STATSLOG"
 started=$SECONDS
 
 free=$(df -Pk "$out" | awk 'NR == 2 { print $4 }')

@@ -76,10 +76,22 @@ put()
 	mv -f -- "$2.kuf-new" "$2"
 }
 
-# All files of a pristine source by inode; a tree of hard links shares them.
+# differ LISTER: files below tree and pristine, or of one only, for which LISTER
+# prints another line "KEY PATH".
+differ()
+{
+	comm -3 <("$1" "$pristine" | sort) <("$1" "$tree" | sort) |
+		sed 's/^\t*[^ ]*  *//' | sort -u
+}
+
 inodes()
 {
-	(cd "$1" && find . -type f -printf '%i %P\n' | sort)
+	(cd "$1" && find . -type f -printf '%i %P\n')
+}
+
+sums()
+{
+	(cd "$1" && xargs -r -d '\n' -a "$KUF_TMP/suspects" sha1sum 2>/dev/null) || true
 }
 
 # stamp of the source: KSRC may change under us, Debian's trees do not.
@@ -124,10 +136,10 @@ elif [[ ! -d $tree || ( -n $old_base && $old_base != "$pristine" ) ]]; then
 elif [[ -n $old_base ]]; then
 	sed -n 's/^file //p' "$state" >"$KUF_TMP/before"
 else
-	# A tree without a state: all that is no hard link has been put there.
-	inodes "$pristine" >"$KUF_TMP/inodes"
-	inodes "$tree" | comm -3 "$KUF_TMP/inodes" - | sed 's/^\t*[0-9]* //' |
-		sort -u >"$KUF_TMP/before"
+	# A tree without a state: all that is no hard link, and has other content,
+	# has been put there.
+	differ inodes >"$KUF_TMP/suspects"
+	differ sums >"$KUF_TMP/before"
 fi
 
 # Files of another release may be older than objects built from this one, and

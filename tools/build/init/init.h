@@ -34,7 +34,7 @@ struct test_list {
 /* What the kernel command line says. */
 struct options {
 	char list[64];
-	char only[256];
+	char only[2048];	/* no command line is longer */
 	char control[32];
 	int npt;		/* -1: not given */
 	int cpus;		/* 0: not given */

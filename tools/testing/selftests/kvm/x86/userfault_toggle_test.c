@@ -5,6 +5,7 @@
  * memory, together with dirty logging, and with the levels of mappings.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -305,11 +306,15 @@ static void test_levels_unaligned(void)
 	fill_all(s, GENERATION);
 	userfault_clear_all(s);
 
-	/* One page of the slot, to get the guest's own code and tables mapped. */
-	set_guest_range(vm, offset, 1, GENERATION);
+	/* All of it, to get the guest's own code and tables mapped; then drop it. */
+	set_guest_range(vm, offset, nr, GENERATION);
 	run_ok(vcpu);
+	userfault_set_all(s);
+	userfault_arm(s);
 	small = vm_get_stat(vm, pages_4k);
 	huge = vm_get_stat(vm, pages_2m);
+	userfault_disarm(s);
+	userfault_clear_all(s);
 
 	userfault_set_bit(s, first - 1);
 	userfault_set_bit(s, last + 1);
@@ -461,34 +466,39 @@ static void test_reader_in_flight(void)
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_zeropage zero = {};
 	struct uffdio_register reg = {};
+	struct pollfd pollfd = { .events = POLLIN };
 	pthread_t vcpu_tid, ioctl_tid;
 	struct userfault_slot *s;
 	struct kvm_vcpu *vcpu;
 	struct uffd_msg msg;
 	struct kvm_vm *vm;
+	u64 *map;
 	int uffd;
 
 	pr_info("the bitmap is being read\n");
 
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	pollfd.fd = uffd;
 	TEST_ASSERT(uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api), "userfaultfd");
 
 	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
-	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON,
-				  KVM_MEM_USERFAULT);
+	s = userfault_slot_alloc(vm, SLOT, GPA, NPAGES, USERFAULT_ANON);
+	/* Private and untouched: the first to read it asks userfaultfd. */
+	map = kvm_mmap(s->bitmap_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	reg.range.start = (uintptr_t)map;
+	reg.range.len = s->bitmap_size;
+	reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	userfault_slot_update(s, KVM_MEM_USERFAULT, map);
 	virt_map(vm, GVA, GPA, NPAGES);
 	fill_all(s, GENERATION);
 	set_guest_range(vm, 0, 1, GENERATION);
 
-	TEST_ASSERT(!madvise(s->bitmap, s->bitmap_size, MADV_DONTNEED), "madvise");
-	reg.range.start = (uintptr_t)s->bitmap;
-	reg.range.len = align_up(s->bitmap_size, PAGE_SIZE);
-	reg.mode = UFFDIO_REGISTER_MODE_MISSING;
-	TEST_ASSERT(!ioctl(uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
-
 	WRITE_ONCE(vcpu_stop, false);
 	kvm_pthread_create(&vcpu_tid, NULL, vcpu_thread, vcpu);
-	TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg) &&
+	TEST_ASSERT(poll(&pollfd, 1, 20000) == 1 &&
+		    read(uffd, &msg, sizeof(msg)) == sizeof(msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT, "No read of the bitmap");
 
 	WRITE_ONCE(ioctl_done, false);
@@ -504,6 +514,7 @@ static void test_reader_in_flight(void)
 	WRITE_ONCE(vcpu_stop, true);
 	kvm_pthread_join(vcpu_tid, NULL);
 	close(uffd);
+	kvm_munmap(map, s->bitmap_size);
 	userfault_slot_free(s);
 	kvm_vm_free(vm);
 }
