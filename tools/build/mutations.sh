@@ -23,9 +23,15 @@
 
 ktap=${1:?where to write the results? usage: mutations.sh KTAP-FILE [NAME...]}
 shift
-(($#)) || set -- $(cd "$REPO/tests/mutations" && printf '%s\n' *.patch | sed 's/\.patch$//')
+if (($# == 0)); then
+	for patch in "$REPO"/tests/mutations/*.patch; do
+		set -- "$@" "$(basename "$patch" .patch)"
+	done
+fi
 
 out=$BUILD/mutations
+# The tree is not as it should be in the meantime.
+lock "tree-$TREE_NAME"
 export VARIANT=mutation
 rm -rf "$out"
 mkdir -p "$out"
@@ -39,9 +45,11 @@ mutant()
 	mkdir -p "$dir"
 	EXTRA_PATCHES=$patch "$KUF_BIN/tree.sh" >"$dir/tree.log" 2>&1 ||
 		{ echo "the patch does not apply, see $dir/tree.log"; return 1; }
-	"$KUF_BIN/config.sh" >"$dir/config.log" 2>&1 &&
-		"$KUF_BIN/kernel.sh" >"$dir/kernel.out" 2>"$dir/kernel.log" ||
-		{ echo "does not build, see $dir/kernel.log"; return 1; }
+	if ! "$KUF_BIN/config.sh" >"$dir/config.log" 2>&1 ||
+		! "$KUF_BIN/kernel.sh" >"$dir/kernel.out" 2>"$dir/kernel.log"; then
+		echo "does not build, see $dir/kernel.log"
+		return 1
+	fi
 	kernel=$(tail -n 1 "$dir/kernel.out")
 	KERNEL=$kernel INITRD=$out/userfault.cpio.gz LIST=userfault ONLY=$test \
 		NPT=$npt OUT=$dir "$KUF_BIN/boot.sh" >"$dir/boot.log" 2>&1 || rc=$?
@@ -63,7 +71,7 @@ for name; do
 	[[ -f $patch ]] || die "there is no $patch"
 	read -r _ test options < <(grep -m1 '^Fails: ' "$patch")
 	npt=1
-	expect=test
+	expect="test"
 	for option in $options; do
 		case $option in
 		npt=[01]) npt=${option#npt=} ;;

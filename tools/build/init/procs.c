@@ -41,7 +41,9 @@ static bool read_stat(int pid, char *comm, size_t size, char *state, unsigned in
 	return sscanf(close_paren + 1, " %c %*d %*d %*d %*d %*d %u", state, flags) == 2;
 }
 
-static int for_each_proc(void (*fn)(int pid, const char *comm, char state, void *arg), void *arg)
+typedef void proc_fn(int pid, const char *comm, char state, void *arg);
+
+static int for_each_proc(proc_fn *fn, void *arg)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *de;

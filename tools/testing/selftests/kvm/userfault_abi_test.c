@@ -17,7 +17,7 @@
 #define GPA		0xc0000000ul
 #define NPAGES		128ul
 #define SIZE		(NPAGES * PAGE_SIZE)
-#define NON_CANONICAL	(1ul << 62)
+#define NON_CANONICAL	BIT_ULL(62)
 
 static_assert(sizeof(struct kvm_userspace_memory_region2) == 160);
 static_assert(offsetof(struct kvm_userspace_memory_region2, userfault_bitmap) == 48);
