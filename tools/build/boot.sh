@@ -11,7 +11,9 @@
 #	LIST		test list inside INITRD
 #	ONLY		only these tests of the list (names, comma separated)
 #	NPT=1|0		nested (two-dimensional) paging on or off
-#	SMP=2 MEM=4G	size of the VM
+#	SMP=1 MEM=4G	size of the VM; with 2 CPUs emulated in parallel, vCPUs that
+#			exit often now and then die or hang, with nested paging only:
+#			not understood yet, see demand_paging_test -k
 #	TIMEOUT=600	seconds for the whole boot, after which QEMU is killed
 #	SCALE		factor for the list's timeouts (CONFIG=debug: 4, fast: 1)
 #	OUT		directory for logs and results ($BUILD/boot/LABEL)
@@ -86,7 +88,7 @@ fi
 # One socket each: the small kernel finds its CPUs in the MP table, and firmware
 # lists only the first core of a socket there.
 [[ ${ICOUNT:-0} != 1 ]] || SMP=1
-SMP=${SMP:-2}
+SMP=${SMP:-1}
 smp="$SMP,sockets=$SMP,cores=1,threads=1"
 if [[ ${ICOUNT:-0} == 1 ]]; then
 	# Without erms and fsrm: emulation counts every byte of a rep movsb.
