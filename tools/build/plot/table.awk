@@ -101,7 +101,7 @@ END {
 	if (na)
 		printf "n/a        no userfaultfd on guest_memfd in this kernel (UFFDIO_REGISTER: EINVAL)\n"
 	if (emulated)
-		printf "The CPU is emulated: its seconds are not those of hardware, the instructions are\nthe steady figure, and two emulated CPUs say nothing about scaling.\n"
+		printf "The CPU is emulated: its seconds are not those of hardware, the instructions are\nthe steady figure, and emulated CPUs say nothing about scaling.\n"
 	if (busy > 25)
 		printf "Other programs used %d %% of a CPU meanwhile: the pages a second are worth little.\n", busy
 	printf "\n"
