@@ -9,6 +9,7 @@
 
 #include <linux/atomic.h>
 #include <linux/compiler_types.h>
+#include <linux/kvm_types.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
 
@@ -40,6 +41,14 @@ struct kvm_vm_userfault {
 	struct kvm_userfault *state;
 };
 
+/* In struct kvm_vcpu: the page of the last userfault exit. */
+struct kvm_vcpu_userfault {
+	gfn_t gfn;
+	/* KVM_MEMORY_EXIT_FLAG_*: what the guest wanted to do with it. */
+	u64 access;
+	u16 as_id;
+};
+
 #define KVM_USERFAULT_VCPU_STATS					       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_exits),
 
@@ -47,6 +56,7 @@ struct kvm_vm_userfault {
 
 struct kvm_memslot_userfault {};
 struct kvm_vm_userfault {};
+struct kvm_vcpu_userfault {};
 
 #define KVM_USERFAULT_VCPU_STATS
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM Userfault on x86: the questions that the MMU asks.
+ * KVM Userfault on x86: the questions that the MMU asks, and mapping a page when
+ * the guest is entered again.
  *
- * Both hooks run in a vCPU's ioctl, with kvm->srcu held, preemption and page
+ * The decision and the level cap run in a vCPU's ioctl, with kvm->srcu held, preemption and page
  * faults enabled and no lock taken, and after mmu_invalidate_seq was sampled.
  */
 #include <linux/kvm_host.h>
 
 #include "mmu.h"
-#include "mmu/mmu_internal.h"
+#include "mmu/userfault.h"
 #include "userfault.h"
 
 static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
@@ -32,9 +33,26 @@ static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
 	return access;
 }
 
+/* The next KVM_RUN is likely to find the page filled. */
+static void kvm_mmu_userfault_expect(struct kvm_vcpu *vcpu,
+				     const struct kvm_page_fault *fault,
+				     u64 access)
+{
+	if (!fault->is_tdp)
+		return;
+
+	vcpu->userfault = (struct kvm_vcpu_userfault) {
+		.gfn = fault->gfn,
+		.access = access,
+		.as_id = fault->slot->as_id,
+	};
+	kvm_make_request(KVM_REQ_USERFAULT_MAP, vcpu);
+}
+
 int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	enum kvm_userfault_page page;
+	u64 access;
 
 	page = kvm_userfault_test_gfn(vcpu->kvm, fault->slot, fault->gfn);
 	if (page == KVM_USERFAULT_PRESENT)
@@ -48,9 +66,54 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 	if (fault->prefetch)
 		return page == KVM_USERFAULT_ABSENT ? -EAGAIN : -EFAULT;
 
+	access = kvm_mmu_userfault_access(fault);
+	kvm_mmu_userfault_expect(vcpu, fault, access);
+
 	return kvm_userfault_vcpu_exit(vcpu, fault->slot, page, fault->gfn,
-				       kvm_mmu_userfault_access(fault),
-				       fault->is_private);
+				       access, fault->is_private);
+}
+
+/*
+ * Before the guest is entered again: map the page that it was waiting for, if
+ * userspace has filled it.  The guest would fault once more otherwise.
+ *
+ * This is one attempt, and a silent one, whatever comes of it: the guest's own
+ * access will find out.  Userspace had the vCPU in between, so nothing is taken
+ * for granted that it may have changed; page tables of the guest, or of its
+ * hypervisor, are not followed to find out what is still wanted.
+ */
+void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_vcpu_userfault *wanted = &vcpu->userfault;
+	u32 exit_reason = vcpu->run->exit_reason;
+	u64 error_code = PFERR_GUEST_FINAL_MASK;
+	gpa_t gpa = gfn_to_gpa(wanted->gfn);
+
+	if (!tdp_enabled || is_guest_mode(vcpu) ||
+	    wanted->as_id != kvm_arch_vcpu_memslots_id(vcpu))
+		return;
+
+	/* A read alone would map, say, the zero page, and that read-only. */
+	if (wanted->access & KVM_MEMORY_EXIT_FLAG_WRITE)
+		error_code |= PFERR_WRITE_MASK;
+	if (wanted->access & KVM_MEMORY_EXIT_FLAG_EXEC)
+		error_code |= PFERR_FETCH_MASK;
+
+	if (kvm_arch_has_private_mem(vcpu->kvm) &&
+	    kvm_mem_is_private(vcpu->kvm, wanted->gfn))
+		error_code |= PFERR_PRIVATE_ACCESS;
+	else
+		gpa |= gfn_to_gpa(kvm_gfn_direct_bits(vcpu->kvm));
+
+	if (kvm_mmu_reload(vcpu))
+		return;
+
+	if (kvm_mmu_do_page_fault(vcpu, gpa, error_code, true, NULL, NULL) ==
+	    RET_PF_FIXED)
+		vcpu->stat.pf_fixed++;
+
+	/* A failure may have prepared an exit, which is not going to happen. */
+	vcpu->run->exit_reason = exit_reason;
 }
 
 /*

@@ -2,67 +2,28 @@
 #ifndef __KVM_X86_USERFAULT_H
 #define __KVM_X86_USERFAULT_H
 
-/* Hooks of the x86 MMU; see userfault.c. */
+/* Hooks of the vCPU loop; those of the MMU are in mmu/userfault.h. */
 
 #include <linux/kvm_host.h>
 
-#include "mmu/mmu_internal.h"
-
 #ifdef CONFIG_KVM_USERFAULT
 
-int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
-				   struct kvm_page_fault *fault);
+/* Numbered from the top, as KVM numbers its own from the bottom. */
+#define KVM_REQ_USERFAULT_MAP	KVM_ARCH_REQ(55)
 
-/* The decision: may this fault use the page? */
-static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
-					  struct kvm_page_fault *fault)
+void kvm_x86_userfault_map(struct kvm_vcpu *vcpu);
+
+/* Requests, before the guest is entered. */
+static inline void kvm_x86_userfault_requests(struct kvm_vcpu *vcpu)
 {
-	if (likely(!kvm_memslot_userfault_armed(fault->slot)))
-		return RET_PF_CONTINUE;
-
-	return __kvm_mmu_userfault_check(vcpu, fault);
-}
-
-/* The level: how large may the mapping be? */
-static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
-					       struct kvm_page_fault *fault)
-{
-	if (unlikely(kvm_memslot_userfault_armed(fault->slot)))
-		__kvm_mmu_userfault_cap_level(vcpu, fault);
-}
-
-/*
- * Not for a fault: must mappings in @slot stay as small as they are?  Runs
- * under mmu_lock, where the bitmap cannot be read.  guest_memfd is never asked
- * either, as it does not tell the size of a page without handing out the page.
- */
-static inline bool kvm_mmu_userfault_no_recovery(struct kvm_page_fault *fault,
-						 const struct kvm_memory_slot *slot,
-						 bool is_private)
-{
-	return !fault && (kvm_memslot_userfault_armed(slot) || is_private ||
-			  kvm_memslot_is_gmem_only(slot));
+	if (kvm_check_request(KVM_REQ_USERFAULT_MAP, vcpu))
+		kvm_x86_userfault_map(vcpu);
 }
 
 #else
 
-static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
-					  struct kvm_page_fault *fault)
+static inline void kvm_x86_userfault_requests(struct kvm_vcpu *vcpu)
 {
-	return RET_PF_CONTINUE;
-}
-
-static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
-					       struct kvm_page_fault *fault)
-{
-}
-
-static inline bool kvm_mmu_userfault_no_recovery(struct kvm_page_fault *fault,
-						 const struct kvm_memory_slot *slot,
-						 bool is_private)
-{
-	return false;
 }
 
 #endif /* CONFIG_KVM_USERFAULT */
