@@ -54,6 +54,7 @@ void kvm_userfault_init_memslot(struct kvm_memory_slot *slot,
 				const struct kvm_userspace_memory_region2 *mem);
 int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 				 const struct kvm_userspace_memory_region2 *mem);
+void kvm_userfault_memslots_changed(struct kvm *kvm);
 
 /* Bitmap reads; these sleep. */
 enum kvm_userfault_page kvm_userfault_test_gfn(struct kvm *kvm,
@@ -63,18 +64,19 @@ bool kvm_userfault_range_present(struct kvm *kvm,
 				 const struct kvm_memory_slot *slot,
 				 gfn_t start, gfn_t end);
 
-/* A vCPU's guest access hit @page, which is not PRESENT. */
-int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
-			    const struct kvm_memory_slot *slot,
-			    enum kvm_userfault_page page, gfn_t gfn,
-			    u64 access, bool is_private);
+/* A vCPU's guest cannot have @page, which is not PRESENT. */
+int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
+			     const struct kvm_memory_slot *slot,
+			     enum kvm_userfault_page page, gfn_t gfn,
+			     u64 access, bool is_private);
+bool kvm_userfault_vcpus_wait(struct kvm *kvm);
+int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu);
 
-/* Range work. */
-int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
-int kvm_userfault_drain_killable(struct kvm *kvm);
+int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 
 /* Provided by the architecture. */
-bool kvm_arch_userfault_can_toggle(struct kvm *kvm);
+bool kvm_arch_userfault_can_drop(struct kvm *kvm);
+bool kvm_arch_userfault_disturbed(struct kvm_vcpu *vcpu);
 void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot);
 
 #else
@@ -114,6 +116,10 @@ static inline int kvm_userfault_update_memslot(struct kvm *kvm,
 					       const struct kvm_userspace_memory_region2 *mem)
 {
 	return KVM_USERFAULT_NOT_MINE;
+}
+
+static inline void kvm_userfault_memslots_changed(struct kvm *kvm)
+{
 }
 
 #endif /* CONFIG_KVM_USERFAULT */

@@ -9,12 +9,13 @@
 # Each tests/mutations/NAME.patch begins with
 #
 #	Breaks: the rule, and what the mutated kernel does wrong
-#	Fails: TEST [npt=0|1] [console]
+#	Fails: TEST [npt=0|1] [console]	or	Keeps: TEST [npt=0|1]
 #
 # TEST is a line of the list "userfault"; it has to fail on the mutated kernel
 # (with nested paging if no npt= is given), or, with "console", bring the kernel
-# to complain while it runs. That the test passes without the mutation is seen
-# by running the list as such.
+# to complain while it runs. With "Keeps" it must pass: of two checks that each
+# suffice one is taken out. That the test passes without the mutation is seen by
+# running the list as such.
 #
 # Environment: lib.sh's and boot.sh's. stdout: one line a mutation.
 
@@ -54,6 +55,7 @@ mutant()
 	KERNEL=$kernel INITRD=$out/userfault.cpio.gz LIST=userfault ONLY=$test \
 		NPT=$npt OUT=$dir "$KUF_BIN/boot.sh" >"$dir/boot.log" 2>&1 || rc=$?
 	case $expect.$rc in
+	keeps.0) echo "$test passed, as it must"; return 0 ;;
 	test.10) grep -q "^not ok 1 $test " "$dir/result.ktap" &&
 		{ echo "$test failed, as it must"; return 0; } ;;
 	console.12) echo "the kernel complained, as it must"; return 0 ;;
@@ -69,9 +71,10 @@ failed=0
 for name; do
 	patch=$REPO/tests/mutations/$name.patch
 	[[ -f $patch ]] || die "there is no $patch"
-	read -r _ test options < <(grep -m1 '^Fails: ' "$patch")
+	read -r how test options < <(grep -m1 -E "^(Fails|Keeps): " "$patch")
 	npt=1
 	expect="test"
+	[[ $how != Keeps: ]] || expect=keeps
 	for option in $options; do
 		case $option in
 		npt=[01]) npt=${option#npt=} ;;

@@ -30,9 +30,12 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/kvm_userfault.h>
 
+#include "userfault.h"
+
 /* What this build can do, and so far every VM. */
-#define KVM_USERFAULT_FEATURES_SUPPORTED \
-	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS)
+#define KVM_USERFAULT_FEATURES_SUPPORTED				\
+	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS |	\
+	 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD)
 
 /* The level cap's question: is a whole 2M span present? */
 #define KVM_USERFAULT_SPAN_MAX	512
@@ -49,12 +52,6 @@ int kvm_userfault_check_extension(long cap)
 		return 1;
 
 	return KVM_USERFAULT_FEATURES_SUPPORTED;
-}
-
-static struct kvm_userfault *kvm_userfault_state(struct kvm *kvm)
-{
-	/* Pairs with cmpxchg() in kvm_userfault_get(): the pointer, then what it points to. */
-	return smp_load_acquire(&kvm->userfault.state);
 }
 
 /*
@@ -77,6 +74,8 @@ static struct kvm_userfault *kvm_userfault_get(struct kvm *kvm)
 		kfree(uf);
 		return NULL;
 	}
+	kref_init(&uf->ref);
+	kvm_userfault_init_waiters(uf);
 
 	other = cmpxchg(&kvm->userfault.state, NULL, uf);
 	if (other) {
@@ -87,6 +86,16 @@ static struct kvm_userfault *kvm_userfault_get(struct kvm *kvm)
 	return uf;
 }
 
+static void kvm_userfault_free(struct kref *ref)
+{
+	kfree(container_of(ref, struct kvm_userfault, ref));
+}
+
+void kvm_userfault_put(struct kvm_userfault *uf)
+{
+	kref_put(&uf->ref, kvm_userfault_free);
+}
+
 void kvm_userfault_destroy_vm(struct kvm *kvm)
 {
 	struct kvm_userfault *uf = kvm->userfault.state;
@@ -94,17 +103,11 @@ void kvm_userfault_destroy_vm(struct kvm *kvm)
 	if (!uf)
 		return;
 
+	kvm_userfault_kill(uf);
 	/* A polled grace period may not have ended: its waiter was killed. */
 	synchronize_srcu(&uf->srcu);
 	cleanup_srcu_struct(&uf->srcu);
-	kfree(uf);
-}
-
-static u64 kvm_userfault_features(struct kvm *kvm)
-{
-	struct kvm_userfault *uf = kvm_userfault_state(kvm);
-
-	return uf ? atomic64_read(&uf->features) : 0;
+	kvm_userfault_put(uf);
 }
 
 int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
@@ -212,6 +215,7 @@ static void kvm_userfault_disarm(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	WRITE_ONCE(slot->flags, slot->flags & ~KVM_MEM_USERFAULT);
 	kvm_arch_userfault_disabled(kvm, slot);
+	kvm_userfault_recheck_waiters(kvm_userfault_state(kvm));
 }
 
 /*
@@ -241,7 +245,7 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 		return KVM_USERFAULT_NOT_MINE;
 
 	/* The v1 ioctl would disarm by not knowing better. */
-	if (was_armed && mem->pad1 && kvm_userfault_features(kvm))
+	if (was_armed && mem->pad1 && kvm_userfault_has_feature(kvm, ~0ull))
 		return -EINVAL;
 
 	if (!kvm_userfault_same_slot(slot, mem))
@@ -252,7 +256,7 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 		return -EINVAL;
 
 	if (arm != was_armed || (arm && map != slot->userfault.bitmap)) {
-		if (!kvm_arch_userfault_can_toggle(kvm))
+		if (!kvm_arch_userfault_can_drop(kvm))
 			return -EOPNOTSUPP;
 
 		/*
@@ -282,22 +286,23 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 }
 
 /*
- * Copy the bits of [@start, @end), which start at bit @start % 8 of @bits[0].
- * Returns false if they cannot be read: there is no memory, or this is not the
- * VM's own process, where the pointer would mean something else.  Only called
- * for a slot that is armed; says so when it is no longer.
+ * Copy the bits of [@start, @end), which start at bit @start % 8 of @bits.
+ * Returns how many bytes could not be read: there is no memory, or this is not
+ * the VM's own process, where the pointer would mean something else.  Only called
+ * for a slot that was armed; says so when it is no longer.
  */
-static bool kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
-			       gfn_t start, gfn_t end, u8 *bits, bool *armed)
+unsigned long kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end, void *bits, bool *armed)
 {
 	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 	unsigned long first = (start - slot->base_gfn) / 8;
 	unsigned long last = (end - 1 - slot->base_gfn) / 8;
-	bool ok = true;
+	unsigned long left = 0;
 	int idx;
 
+	*armed = true;
 	if (WARN_ON_ONCE(current->mm != kvm->mm))
-		return false;
+		return last - first + 1;
 
 	/*
 	 * Inside the section look at the flag again: the map of a slot that was
@@ -308,14 +313,14 @@ static bool kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *sl
 	if (*armed) {
 		/* Pairs with smp_wmb() in kvm_userfault_arm(). */
 		smp_rmb();
-		ok = !copy_from_user(bits, READ_ONCE(slot->userfault.bitmap) + first,
-				     last - first + 1);
+		left = copy_from_user(bits, READ_ONCE(slot->userfault.bitmap) + first,
+				      last - first + 1);
 	}
 	srcu_read_unlock(&uf->srcu, idx);
 
 	/* See the comment at the top of the file. */
 	smp_rmb();
-	return ok;
+	return left;
 }
 
 enum kvm_userfault_page kvm_userfault_test_gfn(struct kvm *kvm,
@@ -325,7 +330,7 @@ enum kvm_userfault_page kvm_userfault_test_gfn(struct kvm *kvm,
 	bool armed;
 	u8 byte;
 
-	if (!kvm_userfault_read(kvm, slot, gfn, gfn + 1, &byte, &armed))
+	if (kvm_userfault_read(kvm, slot, gfn, gfn + 1, &byte, &armed))
 		return KVM_USERFAULT_UNREADABLE;
 	if (!armed)
 		return KVM_USERFAULT_PRESENT;
@@ -349,24 +354,46 @@ bool kvm_userfault_range_present(struct kvm *kvm,
 		return false;
 	/* The copy may end within the last word. */
 	bits[(shift + nr - 1) / BITS_PER_LONG] = 0;
-	if (!kvm_userfault_read(kvm, slot, start, end, (u8 *)bits, &armed))
+	if (kvm_userfault_read(kvm, slot, start, end, bits, &armed))
 		return false;
 
 	return !armed || find_next_bit(bits, shift + nr, shift) == shift + nr;
 }
 
 /*
- * Exit with KVM_EXIT_MEMORY_FAULT.  @access has the READ, WRITE, EXEC and
- * PAGE_WALK flags.  Without KVM_USERFAULT_FEATURE_ACCESS userspace sees exactly
- * what the series posted upstream reports, a bare error for an unreadable map
- * included.
+ * Exit with KVM_EXIT_MEMORY_FAULT.  Without KVM_USERFAULT_FEATURE_ACCESS userspace
+ * sees exactly what the series posted upstream reports, a bare error for an
+ * unreadable map included.
  */
-int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
-			    const struct kvm_memory_slot *slot,
-			    enum kvm_userfault_page page, gfn_t gfn,
-			    u64 access, bool is_private)
+int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 {
-	gpa_t gpa = gfn_to_gpa(gfn);
+	vcpu->stat.generic.userfault_exits++;
+
+	if (!kvm_userfault_has_feature(vcpu->kvm, KVM_USERFAULT_FEATURE_ACCESS)) {
+		if (flags & KVM_MEMORY_EXIT_FLAG_BITMAP)
+			return -EFAULT;
+		flags &= KVM_MEMORY_EXIT_FLAG_USERFAULT |
+			 KVM_MEMORY_EXIT_FLAG_PRIVATE;
+	}
+
+	kvm_prepare_memory_fault_exit(vcpu, gfn_to_gpa(gfn), PAGE_SIZE,
+				      flags & KVM_MEMORY_EXIT_FLAG_WRITE,
+				      flags & KVM_MEMORY_EXIT_FLAG_EXEC,
+				      flags & KVM_MEMORY_EXIT_FLAG_PRIVATE);
+	vcpu->run->memory_fault.flags |= flags;
+	return -EFAULT;
+}
+
+/*
+ * A vCPU's guest cannot have @page.  @access has the READ, WRITE, EXEC and
+ * PAGE_WALK flags.  Returns 0 if the vCPU has to call kvm_userfault_vcpu_wait()
+ * before it enters the guest again, or -EFAULT with an exit prepared.
+ */
+int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
+			     const struct kvm_memory_slot *slot,
+			     enum kvm_userfault_page page, gfn_t gfn,
+			     u64 access, bool is_private)
+{
 	u64 flags = access | KVM_MEMORY_EXIT_FLAG_USERFAULT;
 
 	if (is_private)
@@ -374,20 +401,55 @@ int kvm_userfault_vcpu_exit(struct kvm_vcpu *vcpu,
 	if (page == KVM_USERFAULT_UNREADABLE)
 		flags |= KVM_MEMORY_EXIT_FLAG_BITMAP;
 
-	vcpu->stat.generic.userfault_exits++;
-	trace_kvm_userfault(vcpu->vcpu_id, gpa, flags, slot);
+	trace_kvm_userfault(vcpu->vcpu_id, gfn_to_gpa(gfn), flags, slot);
 
-	if (!(kvm_userfault_features(vcpu->kvm) & KVM_USERFAULT_FEATURE_ACCESS)) {
-		if (page == KVM_USERFAULT_UNREADABLE)
-			return -EFAULT;
-		flags &= KVM_MEMORY_EXIT_FLAG_USERFAULT |
-			 KVM_MEMORY_EXIT_FLAG_PRIVATE;
+	vcpu->userfault.gfn = gfn;
+	vcpu->userfault.flags = flags;
+	vcpu->userfault.as_id = slot->as_id;
+
+	/* A bitmap that cannot be read is for the VMM to repair, not a handler. */
+	if (page == KVM_USERFAULT_ABSENT && kvm_userfault_vcpus_wait(vcpu->kvm)) {
+		vcpu->userfault.wait = true;
+		return 0;
 	}
+	return kvm_userfault_exit(vcpu, gfn, flags);
+}
 
-	kvm_prepare_memory_fault_exit(vcpu, gpa, PAGE_SIZE,
-				      access & KVM_MEMORY_EXIT_FLAG_WRITE,
-				      access & KVM_MEMORY_EXIT_FLAG_EXEC,
-				      is_private);
-	vcpu->run->memory_fault.flags |= flags;
-	return -EFAULT;
+static int kvm_userfault_ioctl_rescan(struct kvm *kvm, void __user *argp)
+{
+	struct kvm_userfault_range range;
+	int r;
+
+	if (copy_from_user(&range, argp, sizeof(range)))
+		return -EFAULT;
+	r = kvm_userfault_rescan(kvm, &range);
+	/* What is left. */
+	if (copy_to_user(argp, &range, sizeof(range)))
+		return -EFAULT;
+	return r;
+}
+
+int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+{
+	struct kvm_userfault_fd fd;
+
+	switch (ioctl) {
+	case KVM_USERFAULT_CREATE_FD:
+		if (copy_from_user(&fd, argp, sizeof(fd)))
+			return -EFAULT;
+		return kvm_userfault_create_fd(kvm, &fd);
+	case KVM_USERFAULT_RESCAN:
+		return kvm_userfault_ioctl_rescan(kvm, argp);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* A memslot was deleted, moved or created anew; with slots_lock held. */
+void kvm_userfault_memslots_changed(struct kvm *kvm)
+{
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
+
+	if (uf)
+		kvm_userfault_recheck_waiters(uf);
 }

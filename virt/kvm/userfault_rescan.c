@@ -9,6 +9,7 @@
 #include <linux/uaccess.h>
 
 #include "kvm_mm.h"
+#include "userfault.h"
 
 /*
  * Pages that are handled under one hold of mmu_lock, and so a bound on how long
@@ -129,4 +130,151 @@ int kvm_userfault_drain_killable(struct kvm *kvm)
 		schedule_timeout_killable(1);
 	}
 	return 0;
+}
+
+/*
+ * The first armed memslot of an address space that has pages in [@start, @end),
+ * and the first of these pages.
+ */
+static struct kvm_memory_slot *kvm_userfault_first_slot(struct kvm *kvm, int as_id,
+							gfn_t start, gfn_t end,
+							gfn_t *first)
+{
+	struct kvm_memslot_iter iter;
+
+	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, as_id), start, end) {
+		if (iter.slot->flags & KVM_MEMSLOT_INVALID ||
+		    !kvm_memslot_userfault_armed(iter.slot))
+			continue;
+		*first = max(start, iter.slot->base_gfn);
+		return iter.slot;
+	}
+	return NULL;
+}
+
+/*
+ * Drop what is absent in [@start, @end), a chunk at most, of one slot.  Where the
+ * bitmap cannot be read that is everything, and @bad is lowered to the first page
+ * of which it is true.
+ */
+static void kvm_userfault_rescan_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
+				      gfn_t start, gfn_t end, gfn_t *bad)
+{
+	DECLARE_BITMAP(bits, KVM_USERFAULT_CHUNK + 8);
+	unsigned long shift = (start - slot->base_gfn) % 8;
+	unsigned long nr = shift + end - start;
+	unsigned long left, known = nr;
+	bool armed;
+
+	/* The copy may end within the last word. */
+	bits[(nr - 1) / BITS_PER_LONG] = 0;
+	left = kvm_userfault_read(kvm, slot, start, end, bits, &armed);
+	if (!armed)
+		return;
+
+	if (left) {
+		known = max((DIV_ROUND_UP(nr, 8) - left) * 8, shift);
+		bitmap_set(bits, known, nr - known);
+		*bad = min(*bad, start - shift + known);
+	}
+	bitmap_clear(bits, 0, shift);
+
+	kvm_userfault_unmap(kvm, slot, start - shift, bits, nr);
+}
+
+/*
+ * One chunk of [@start, @end), in one or in all address spaces.  Returns where
+ * the next one begins, or @start if there is no armed slot left.
+ */
+static gfn_t kvm_userfault_rescan_chunk(struct kvm *kvm, u32 as_id, gfn_t start,
+					gfn_t end, gfn_t *bad)
+{
+	int first_as = as_id == KVM_USERFAULT_AS_ALL ? 0 : as_id;
+	int last_as = as_id == KVM_USERFAULT_AS_ALL ?
+		      kvm_arch_nr_memslot_as_ids(kvm) - 1 : as_id;
+	struct kvm_memory_slot *slot;
+	gfn_t first, lowest = end;
+	int as;
+
+	/* Between slots there is nothing to do, however far they are apart. */
+	for (as = first_as; as <= last_as; as++) {
+		if (kvm_userfault_first_slot(kvm, as, start, end, &first))
+			lowest = min(lowest, first);
+	}
+	if (lowest == end)
+		return start;
+
+	end = min(end, lowest + KVM_USERFAULT_CHUNK);
+	for (as = first_as; as <= last_as; as++) {
+		gfn_t at = lowest;
+
+		while (at < end) {
+			slot = kvm_userfault_first_slot(kvm, as, at, end, &first);
+			if (!slot)
+				break;
+			at = min(end, slot->base_gfn + slot->npages);
+			kvm_userfault_rescan_slot(kvm, slot, first, at, bad);
+		}
+	}
+	return end;
+}
+
+/*
+ * KVM_USERFAULT_RESCAN: apply the bits that userspace has set.  @range is updated
+ * to what is left to do; that is also where -EFAULT says that a bitmap cannot be
+ * read, after the mappings there were dropped.
+ */
+int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
+{
+	gfn_t start = gpa_to_gfn(range->gpa), next;
+	gfn_t end = start + (range->size >> PAGE_SHIFT);
+	gfn_t at = start, bad = end;
+	bool found = false;
+	int r = 0, idx;
+
+	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_RESCAN))
+		return -EPERM;
+	if (range->flags || range->pad ||
+	    memchr_inv(range->reserved, 0, sizeof(range->reserved)) ||
+	    !PAGE_ALIGNED(range->gpa) || !PAGE_ALIGNED(range->size) ||
+	    range->gpa + range->size <= range->gpa)
+		return -EINVAL;
+	if (range->as_id != KVM_USERFAULT_AS_ALL &&
+	    range->as_id >= kvm_arch_nr_memslot_as_ids(kvm))
+		return -EINVAL;
+	if (!kvm_arch_userfault_can_drop(kvm))
+		return -EOPNOTSUPP;
+
+	/* The bits were set before; see userfault.c for the fault side. */
+	smp_mb();
+
+	while (at < end) {
+		if (signal_pending(current)) {
+			r = at == start ? -EINTR : 0;
+			break;
+		}
+
+		/* A chunk at a time: memslot changes wait for this. */
+		idx = srcu_read_lock(&kvm->srcu);
+		next = kvm_userfault_rescan_chunk(kvm, range->as_id, at, end, &bad);
+		srcu_read_unlock(&kvm->srcu, idx);
+
+		if (next == at) {
+			r = found ? 0 : -ENOENT;
+			at = found ? end : start;
+			break;
+		}
+		found = true;
+		at = next;
+		if (bad < end) {
+			at = bad;
+			r = -EFAULT;
+			break;
+		}
+		cond_resched();
+	}
+
+	range->size -= gfn_to_gpa(at - start);
+	range->gpa += gfn_to_gpa(at - start);
+	return r;
 }

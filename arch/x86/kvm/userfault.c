@@ -33,26 +33,10 @@ static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
 	return access;
 }
 
-/* The next KVM_RUN is likely to find the page filled. */
-static void kvm_mmu_userfault_expect(struct kvm_vcpu *vcpu,
-				     const struct kvm_page_fault *fault,
-				     u64 access)
-{
-	if (!fault->is_tdp)
-		return;
-
-	vcpu->userfault = (struct kvm_vcpu_userfault) {
-		.gfn = fault->gfn,
-		.access = access,
-		.as_id = fault->slot->as_id,
-	};
-	kvm_make_request(KVM_REQ_USERFAULT_MAP, vcpu);
-}
-
 int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	enum kvm_userfault_page page;
-	u64 access;
+	int r;
 
 	page = kvm_userfault_test_gfn(vcpu->kvm, fault->slot, fault->gfn);
 	if (page == KVM_USERFAULT_PRESENT)
@@ -66,11 +50,13 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 	if (fault->prefetch)
 		return page == KVM_USERFAULT_ABSENT ? -EAGAIN : -EFAULT;
 
-	access = kvm_mmu_userfault_access(fault);
-	kvm_mmu_userfault_expect(vcpu, fault, access);
-
-	return kvm_userfault_vcpu_exit(vcpu, fault->slot, page, fault->gfn,
-				       access, fault->is_private);
+	r = kvm_userfault_vcpu_fault(vcpu, fault->slot, page, fault->gfn,
+				     kvm_mmu_userfault_access(fault),
+				     fault->is_private);
+	/* To wait, and to map the page when there is reason to hope for it. */
+	kvm_make_request(KVM_REQ_USERFAULT, vcpu);
+	/* Not RETRY: some callers try again without looking at requests. */
+	return r ?: RET_PF_SPURIOUS;
 }
 
 /*
@@ -82,7 +68,7 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
  * for granted that it may have changed; page tables of the guest, or of its
  * hypervisor, are not followed to find out what is still wanted.
  */
-void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
+static void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_vcpu_userfault *wanted = &vcpu->userfault;
 	u32 exit_reason = vcpu->run->exit_reason;
@@ -94,9 +80,9 @@ void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
 		return;
 
 	/* A read alone would map, say, the zero page, and that read-only. */
-	if (wanted->access & KVM_MEMORY_EXIT_FLAG_WRITE)
+	if (wanted->flags & KVM_MEMORY_EXIT_FLAG_WRITE)
 		error_code |= PFERR_WRITE_MASK;
-	if (wanted->access & KVM_MEMORY_EXIT_FLAG_EXEC)
+	if (wanted->flags & KVM_MEMORY_EXIT_FLAG_EXEC)
 		error_code |= PFERR_FETCH_MASK;
 
 	if (kvm_arch_has_private_mem(vcpu->kvm) &&
@@ -114,6 +100,32 @@ void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
 
 	/* A failure may have prepared an exit, which is not going to happen. */
 	vcpu->run->exit_reason = exit_reason;
+}
+
+/*
+ * KVM_REQ_USERFAULT, right before the guest is entered.  Returns 1 if it may be,
+ * 0 or -errno to leave KVM_RUN.
+ */
+int kvm_x86_userfault_request(struct kvm_vcpu *vcpu)
+{
+	int r;
+
+	if (vcpu->userfault.wait) {
+		vcpu->userfault.wait = false;
+
+		/* For seconds, maybe, while memslots have to be changed. */
+		kvm_vcpu_srcu_read_unlock(vcpu);
+		r = kvm_userfault_vcpu_wait(vcpu);
+		kvm_vcpu_srcu_read_lock(vcpu);
+
+		if (r == -EINTR)
+			kvm_handle_signal_exit(vcpu);
+		if (r <= 0)
+			return r;
+	}
+
+	kvm_x86_userfault_map(vcpu);
+	return 1;
 }
 
 /*
@@ -141,10 +153,21 @@ void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 }
 
 /*
+ * Is there something to be done that needs the guest to be entered?  Being
+ * scheduled in after a wait makes a request as well, which is not that.
+ */
+bool kvm_arch_userfault_disturbed(struct kvm_vcpu *vcpu)
+{
+	u64 own = BIT_ULL(KVM_REQ_STEAL_UPDATE & KVM_REQUEST_MASK);
+
+	return READ_ONCE(vcpu->requests) & ~own;
+}
+
+/*
  * Dropping a private page of a TD destroys its content, and userspace has no
  * means to fill it again.  Such a memslot is armed when it is created, or not.
  */
-bool kvm_arch_userfault_can_toggle(struct kvm *kvm)
+bool kvm_arch_userfault_can_drop(struct kvm *kvm)
 {
 	return !kvm_has_mirrored_tdp(kvm);
 }

@@ -9,21 +9,25 @@
 #ifdef CONFIG_KVM_USERFAULT
 
 /* Numbered from the top, as KVM numbers its own from the bottom. */
-#define KVM_REQ_USERFAULT_MAP	KVM_ARCH_REQ(55)
+#define KVM_REQ_USERFAULT	KVM_ARCH_REQ(55)
 
-void kvm_x86_userfault_map(struct kvm_vcpu *vcpu);
+int kvm_x86_userfault_request(struct kvm_vcpu *vcpu);
 
-/* Requests, before the guest is entered. */
-static inline void kvm_x86_userfault_requests(struct kvm_vcpu *vcpu)
+/* Requests, before the guest is entered.  True: return @r from there instead. */
+static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
-	if (kvm_check_request(KVM_REQ_USERFAULT_MAP, vcpu))
-		kvm_x86_userfault_map(vcpu);
+	if (!kvm_check_request(KVM_REQ_USERFAULT, vcpu))
+		return false;
+
+	*r = kvm_x86_userfault_request(vcpu);
+	return *r <= 0;
 }
 
 #else
 
-static inline void kvm_x86_userfault_requests(struct kvm_vcpu *vcpu)
+static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
+	return false;
 }
 
 #endif /* CONFIG_KVM_USERFAULT */

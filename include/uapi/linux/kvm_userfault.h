@@ -114,15 +114,20 @@
  * everything reserved has to be zero.
  */
 
-/* RESCAN, POISON, WAKE; gpa and size are updated to what is left to do. */
+/*
+ * RESCAN, POISON, WAKE.  The first two update gpa and size to what is left to
+ * do: if they return 0 and size is not, call again.
+ */
 struct kvm_userfault_range {
 	__u64 gpa;
 	__u64 size;
 	__u64 flags;
-	__u32 as_id;		/* RESCAN: address space, ~0 for all */
+	__u32 as_id;		/* RESCAN, WAKE: or KVM_USERFAULT_AS_ALL */
 	__u32 pad;
 	__u64 reserved[4];
 };
+
+#define KVM_USERFAULT_AS_ALL		(~0U)
 
 #define KVM_USERFAULT_POISON_SET	(1ULL << 0)
 #define KVM_USERFAULT_POISON_CLEAR	(1ULL << 1)

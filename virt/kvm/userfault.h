@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __KVM_USERFAULT_H
+#define __KVM_USERFAULT_H
+
+/* What userfault*.c share; hooks and architectures use <linux/kvm_userfault_host.h>. */
+
+#include <linux/atomic.h>
+#include <linux/kref.h>
+#include <linux/kvm_host.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/wait.h>
+
+/* Bits of one word say which buckets hold events to be read. */
+#define KVM_USERFAULT_BUCKETS	BITS_PER_LONG
+
+enum kvm_userfault_waiter_state {
+	KVM_USERFAULT_CHECKING,		/* not yet sure that it has to wait */
+	KVM_USERFAULT_PENDING,		/* an event, to be read */
+	KVM_USERFAULT_TOLD,		/* a reader knows of the page */
+};
+
+/*
+ * Somebody who waits for a page.  It lives on that task's stack, and is only
+ * reachable through its bucket, under the bucket's lock.
+ */
+struct kvm_userfault_waiter {
+	struct list_head node;
+	struct rcuwait *wait;
+
+	gfn_t gfn;
+	u64 flags;			/* KVM_MEMORY_EXIT_FLAG_* */
+	u32 vcpu_id;
+	u16 as_id;
+	u64 seq;
+	u64 time_ns;
+
+	enum kvm_userfault_waiter_state state;
+	/* Set under the lock, read by the waiter without it. */
+	bool woken;
+	bool recheck;
+};
+
+/* Waiters by page, so that those of a page meet and others do not. */
+struct kvm_userfault_bucket {
+	spinlock_t lock;
+	struct list_head waiters;
+};
+
+struct kvm_userfault_file;
+
+/* One per VM, allocated when the VM uses userfault for the first time. */
+struct kvm_userfault {
+	/* The VM, and each open file. */
+	struct kref ref;
+	/* KVM_USERFAULT_FEATURE_* that userspace enabled; bits only get set. */
+	atomic64_t features;
+	/*
+	 * Held while a bitmap is read.  kvm->srcu does not serve: what changes
+	 * a memslot in place must be able to wait for the readers of the old
+	 * map without waiting for a vCPU that sleeps elsewhere in KVM_RUN.
+	 */
+	struct srcu_struct srcu;
+
+	/* Serializes what changes the file that is live. */
+	struct mutex file_lock;
+	struct kvm_userfault_file *live;
+	bool dead;			/* the VM is gone */
+	/* May a vCPU wait?  Written under file_lock. */
+	bool vcpus_wait;
+
+	wait_queue_head_t readers;
+	unsigned long pending;		/* buckets with events to be read */
+	atomic_t next_bucket;		/* where the next read() begins */
+	atomic64_t seq;
+	struct kvm_userfault_bucket buckets[KVM_USERFAULT_BUCKETS];
+};
+
+static inline struct kvm_userfault *kvm_userfault_state(struct kvm *kvm)
+{
+	/* Pairs with cmpxchg() in kvm_userfault_get(): the pointer, then what it points to. */
+	return smp_load_acquire(&kvm->userfault.state);
+}
+
+static inline bool kvm_userfault_has_feature(struct kvm *kvm, u64 feature)
+{
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
+
+	return uf && (atomic64_read(&uf->features) & feature);
+}
+
+void kvm_userfault_put(struct kvm_userfault *uf);
+
+/* userfault.c */
+unsigned long kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end, void *bits, bool *armed);
+int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags);
+
+/* userfault_rescan.c */
+int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
+int kvm_userfault_drain_killable(struct kvm *kvm);
+int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range);
+
+/* userfault_fd.c */
+void kvm_userfault_init_waiters(struct kvm_userfault *uf);
+int kvm_userfault_create_fd(struct kvm *kvm, const struct kvm_userfault_fd *args);
+void kvm_userfault_kill(struct kvm_userfault *uf);
+void kvm_userfault_recheck_waiters(struct kvm_userfault *uf);
+
+#endif /* __KVM_USERFAULT_H */
