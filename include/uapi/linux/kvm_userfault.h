@@ -23,8 +23,8 @@
  *    and the like) does not show that it was filled: an access that was under
  *    way when the page was discarded may have allocated it anew.
  *  - Setting a bit takes effect for pages that are not mapped.  A page that
- *    may be mapped is only taken away by switching the flag off and on (or,
- *    where offered, by KVM_USERFAULT_RESCAN).
+ *    may be mapped is only taken away by KVM_USERFAULT_RESCAN, or by switching
+ *    the flag off and on.
  *  - Changes of neighbouring bits by several threads need atomic operations.
  */
 
