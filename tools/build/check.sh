@@ -5,8 +5,8 @@
 #
 # usage: tools/build/check.sh [PART...]
 #
-# PART: spdx size shell hooks docs checkpatch sparse; all unless given. The last
-# two need the applied tree, which is made; sparse compiles KVM if need be.
+# PART: spdx size shell hooks docs mutations checkpatch sparse; all unless given.
+# The last three need the applied tree, which is made; sparse compiles KVM if need be.
 # stdout: the findings, and a last line that counts them.
 
 # shellcheck source=lib.sh
@@ -15,7 +15,7 @@
 . "$KUF_BIN/hooks.sh"
 
 parts=("$@")
-((${#parts[@]})) || parts=(spdx size shell hooks docs checkpatch sparse)
+((${#parts[@]})) || parts=(spdx size shell hooks docs mutations checkpatch sparse)
 scratch
 hooks_load
 found=0
@@ -91,6 +91,22 @@ check_hooks()
 		out=$("$KUF_BIN/apply.sh" "$KUF_TMP/subset" --check 2>&1) || { echo "$out"; return; }
 		grep -q ' 0 by function' <<<"$out" || echo "not proven on the recorded base: $out"
 	fi
+}
+
+# A mutation that does not apply proves nothing, and neither does one that names a
+# test that is not there.
+check_mutations()
+{
+	local tree=$1 patch test said
+	for patch in "$REPO"/tests/mutations/*.patch; do
+		said=$(cd "$tree" && git apply --check -p1 "$patch" 2>&1) ||
+			printf '%s: %s\n' "${patch#"$REPO"/}" "${said%%$'\n'*}"
+		grep -q '^Breaks: .' "$patch" || echo "${patch#"$REPO"/}: no Breaks: line"
+		test=$(sed -nE 's/^(Fails|Keeps): ([^ ]+).*/\2/p' "$patch")
+		awk -v test="$test" '$1 == test { found = 1 } END { exit !found }' \
+			"$REPO/tests/lists/userfault" ||
+			echo "${patch#"$REPO"/}: there is no test \"$test\" in tests/lists/userfault"
+	done
 }
 
 check_docs()
@@ -186,6 +202,10 @@ for part in "${parts[@]}"; do
 	docs)
 		need sphinx-build python3-sphinx
 		check_docs >"$KUF_TMP/found"
+		;;
+	mutations)
+		need git
+		check_mutations "$("$KUF_BIN/tree.sh" | tail -n 1)" >"$KUF_TMP/found"
 		;;
 	checkpatch)
 		need perl

@@ -215,7 +215,6 @@ static void kvm_userfault_disarm(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	WRITE_ONCE(slot->flags, slot->flags & ~KVM_MEM_USERFAULT);
 	kvm_arch_userfault_disabled(kvm, slot);
-	kvm_userfault_recheck_waiters(kvm_userfault_state(kvm));
 }
 
 /*
@@ -274,6 +273,8 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 			r = kvm_userfault_arm(kvm, slot, map);
 		else
 			kvm_userfault_disarm(kvm, slot);
+		/* Who waits for a page may find it present now. */
+		kvm_userfault_recheck_waiters(kvm_userfault_state(kvm));
 
 		/* Who sees the flag for the first time reads no older map. */
 		if (!r && was_armed)

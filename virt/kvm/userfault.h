@@ -47,6 +47,7 @@ struct kvm_userfault_waiter {
 /* Waiters by page, so that those of a page meet and others do not. */
 struct kvm_userfault_bucket {
 	spinlock_t lock;
+	unsigned int pending;		/* events among them */
 	struct list_head waiters;
 };
 
@@ -67,13 +68,12 @@ struct kvm_userfault {
 
 	/* Serializes what changes the file that is live. */
 	struct mutex file_lock;
-	struct kvm_userfault_file *live;
+	struct kvm_userfault_file __rcu *live;
 	bool dead;			/* the VM is gone */
 	/* May a vCPU wait?  Written under file_lock. */
 	bool vcpus_wait;
 
-	wait_queue_head_t readers;
-	unsigned long pending;		/* buckets with events to be read */
+	unsigned long pending;		/* buckets with events */
 	atomic_t next_bucket;		/* where the next read() begins */
 	atomic64_t seq;
 	struct kvm_userfault_bucket buckets[KVM_USERFAULT_BUCKETS];

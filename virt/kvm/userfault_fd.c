@@ -17,7 +17,6 @@
  * Nothing in here needs the VM, which may be gone while the file is open.
  */
 #include <linux/anon_inodes.h>
-#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
 #include <linux/kvm_host.h>
@@ -39,6 +38,9 @@ struct kvm_userfault_file {
 	struct kvm_userfault *uf;
 	u32 flags;
 	bool retired;			/* replaced by another one */
+	/* Its own, so that a predecessor's pollers are nobody else's burden. */
+	wait_queue_head_t readers;
+	struct rcu_head rcu;
 };
 
 static_assert(sizeof(struct kvm_userfault_event) == 64);
@@ -48,7 +50,6 @@ void kvm_userfault_init_waiters(struct kvm_userfault *uf)
 	int i;
 
 	mutex_init(&uf->file_lock);
-	init_waitqueue_head(&uf->readers);
 	for (i = 0; i < KVM_USERFAULT_BUCKETS; i++) {
 		spin_lock_init(&uf->buckets[i].lock);
 		INIT_LIST_HEAD(&uf->buckets[i].waiters);
@@ -60,26 +61,33 @@ static unsigned int kvm_userfault_bucket_of(gfn_t gfn)
 	return hash_64(gfn, ilog2(KVM_USERFAULT_BUCKETS));
 }
 
+/* There is an event to be read. */
 static void kvm_userfault_notify(struct kvm_userfault *uf)
 {
+	struct kvm_userfault_file *f;
+
+	rcu_read_lock();
+	f = rcu_dereference(uf->live);
 	/* Has the barrier that orders "pending" before the look at the queue. */
-	if (wq_has_sleeper(&uf->readers))
-		wake_up_interruptible_poll(&uf->readers, EPOLLIN | EPOLLRDNORM);
+	if (f && wq_has_sleeper(&f->readers))
+		wake_up_interruptible_poll(&f->readers, EPOLLIN | EPOLLRDNORM);
+	rcu_read_unlock();
 }
 
-/* With the bucket's lock held: does it have events? */
-static void kvm_userfault_update_pending(struct kvm_userfault *uf, unsigned int nr)
+static void kvm_userfault_set_state(struct kvm_userfault *uf, unsigned int nr,
+				    struct kvm_userfault_waiter *w,
+				    enum kvm_userfault_waiter_state state)
 {
-	struct kvm_userfault_waiter *w;
-	bool pending = false;
+	struct kvm_userfault_bucket *b = &uf->buckets[nr];
 
-	lockdep_assert_held(&uf->buckets[nr].lock);
+	lockdep_assert_held(&b->lock);
 
-	list_for_each_entry(w, &uf->buckets[nr].waiters, node)
-		pending |= w->state == KVM_USERFAULT_PENDING;
+	b->pending += (state == KVM_USERFAULT_PENDING) -
+		      (w->state == KVM_USERFAULT_PENDING);
+	w->state = state;
 
 	/* All buckets share this word, so leave it alone if possible. */
-	if (pending != test_bit(nr, &uf->pending))
+	if ((b->pending != 0) != test_bit(nr, &uf->pending))
 		change_bit(nr, &uf->pending);
 }
 
@@ -108,8 +116,8 @@ static void kvm_userfault_dequeue(struct kvm_userfault *uf,
 	unsigned int nr = kvm_userfault_bucket_of(w->gfn);
 
 	spin_lock(&uf->buckets[nr].lock);
+	kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_TOLD);
 	list_del(&w->node);
-	kvm_userfault_update_pending(uf, nr);
 	spin_unlock(&uf->buckets[nr].lock);
 }
 
@@ -122,22 +130,25 @@ static void kvm_userfault_announce(struct kvm_userfault *uf,
 {
 	unsigned int nr = kvm_userfault_bucket_of(w->gfn);
 	struct kvm_userfault_bucket *b = &uf->buckets[nr];
+	enum kvm_userfault_waiter_state state = KVM_USERFAULT_PENDING;
 	struct kvm_userfault_waiter *other;
+	bool notify = false;
 
 	spin_lock(&b->lock);
-	/* REPLAY was faster; then it is an event already. */
+	/* Otherwise it was announced before, or REPLAY was faster. */
 	if (w->state == KVM_USERFAULT_CHECKING) {
-		w->state = KVM_USERFAULT_PENDING;
 		list_for_each_entry(other, &b->waiters, node) {
 			if (other->state == KVM_USERFAULT_TOLD && !other->woken &&
 			    kvm_userfault_same_page(other, w->gfn, w->as_id))
-				w->state = KVM_USERFAULT_TOLD;
+				state = KVM_USERFAULT_TOLD;
 		}
-		kvm_userfault_update_pending(uf, nr);
+		kvm_userfault_set_state(uf, nr, w, state);
+		notify = state == KVM_USERFAULT_PENDING;
 	}
 	spin_unlock(&b->lock);
 
-	kvm_userfault_notify(uf);
+	if (notify)
+		kvm_userfault_notify(uf);
 }
 
 static bool kvm_userfault_at_end(const struct kvm_userfault_file *f)
@@ -179,9 +190,8 @@ static bool kvm_userfault_take_event(const struct kvm_userfault_file *f,
 						    event->as_id)) {
 			continue;
 		}
-		w->state = KVM_USERFAULT_TOLD;
+		kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_TOLD);
 	}
-	kvm_userfault_update_pending(uf, nr);
 	spin_unlock(&b->lock);
 
 	return found;
@@ -200,9 +210,8 @@ static void kvm_userfault_return_event(struct kvm_userfault *uf,
 	list_for_each_entry(w, &b->waiters, node) {
 		if (w->state == KVM_USERFAULT_TOLD &&
 		    kvm_userfault_same_page(w, gfn, event->as_id))
-			w->state = KVM_USERFAULT_PENDING;
+			kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_PENDING);
 	}
-	kvm_userfault_update_pending(uf, nr);
 	spin_unlock(&b->lock);
 }
 
@@ -243,7 +252,7 @@ static ssize_t kvm_userfault_fd_read(struct file *file, char __user *buf,
 			if (file->f_flags & O_NONBLOCK)
 				return -EAGAIN;
 			/* One event for one reader: not all of them get up. */
-			r = wait_event_interruptible_exclusive(uf->readers,
+			r = wait_event_interruptible_exclusive(f->readers,
 				READ_ONCE(uf->pending) || kvm_userfault_at_end(f));
 			if (r)
 				return r;
@@ -268,7 +277,7 @@ static __poll_t kvm_userfault_fd_poll(struct file *file, poll_table *table)
 {
 	struct kvm_userfault_file *f = file->private_data;
 
-	poll_wait(file, &f->uf->readers, table);
+	poll_wait(file, &f->readers, table);
 
 	if (kvm_userfault_at_end(f))
 		return EPOLLIN | EPOLLRDNORM | EPOLLHUP;
@@ -278,8 +287,7 @@ static __poll_t kvm_userfault_fd_poll(struct file *file, poll_table *table)
 /* With the bucket's lock held, which keeps the waiter where it is. */
 static void kvm_userfault_wake_waiter(struct kvm_userfault_waiter *w, bool *why)
 {
-	/* What the waiter is to look at was changed before. */
-	smp_store_release(why, true);
+	WRITE_ONCE(*why, true);
 	rcuwait_wake_up(w->wait);
 }
 
@@ -294,10 +302,9 @@ static void kvm_userfault_wake_bucket(struct kvm_userfault *uf, unsigned int nr,
 		if (w->gfn < start || w->gfn >= end ||
 		    (as_id != KVM_USERFAULT_AS_ALL && as_id != w->as_id))
 			continue;
-		w->state = KVM_USERFAULT_TOLD;
+		kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_TOLD);
 		kvm_userfault_wake_waiter(w, &w->woken);
 	}
-	kvm_userfault_update_pending(uf, nr);
 	spin_unlock(&b->lock);
 }
 
@@ -336,14 +343,19 @@ static void kvm_userfault_poke(struct kvm_userfault *uf, bool replay)
 	struct kvm_userfault_waiter *w;
 	unsigned int nr;
 
+	/*
+	 * What the waiters are to look at was changed before.  Pairs with
+	 * smp_store_mb() in kvm_userfault_vcpu_wait().
+	 */
+	smp_mb();
+
 	for (nr = 0; nr < KVM_USERFAULT_BUCKETS; nr++) {
 		spin_lock(&uf->buckets[nr].lock);
 		list_for_each_entry(w, &uf->buckets[nr].waiters, node) {
 			if (replay && !w->woken)
-				w->state = KVM_USERFAULT_PENDING;
+				kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_PENDING);
 			kvm_userfault_wake_waiter(w, &w->recheck);
 		}
-		kvm_userfault_update_pending(uf, nr);
 		spin_unlock(&uf->buckets[nr].lock);
 	}
 	if (READ_ONCE(uf->pending))
@@ -380,9 +392,9 @@ static long kvm_userfault_fd_ioctl(struct file *file, unsigned int ioctl,
 	}
 }
 
-static void kvm_userfault_wake_readers(struct kvm_userfault *uf)
+static struct kvm_userfault_file *kvm_userfault_live(struct kvm_userfault *uf)
 {
-	wake_up_all(&uf->readers);
+	return rcu_dereference_protected(uf->live, lockdep_is_held(&uf->file_lock));
 }
 
 /* The last of its file descriptors is closed, in whatever process that was. */
@@ -392,8 +404,8 @@ static int kvm_userfault_fd_release(struct inode *inode, struct file *file)
 	struct kvm_userfault *uf = f->uf;
 
 	mutex_lock(&uf->file_lock);
-	if (uf->live == f) {
-		uf->live = NULL;
+	if (kvm_userfault_live(uf) == f) {
+		rcu_assign_pointer(uf->live, NULL);
 		if (!(f->flags & KVM_USERFAULT_FD_STALL))
 			WRITE_ONCE(uf->vcpus_wait, false);
 		kvm_userfault_poke(uf, false);
@@ -401,7 +413,7 @@ static int kvm_userfault_fd_release(struct inode *inode, struct file *file)
 	mutex_unlock(&uf->file_lock);
 
 	kvm_userfault_put(uf);
-	kfree(f);
+	kfree_rcu(f, rcu);
 	return 0;
 }
 
@@ -419,15 +431,15 @@ static const struct file_operations kvm_userfault_fops = {
 static int kvm_userfault_go_live(struct kvm_userfault *uf,
 				 struct kvm_userfault_file *f)
 {
-	lockdep_assert_held(&uf->file_lock);
+	struct kvm_userfault_file *old = kvm_userfault_live(uf);
 
-	if (uf->live) {
+	if (old) {
 		if (!(f->flags & KVM_USERFAULT_FD_REPLACE))
 			return -EBUSY;
-		WRITE_ONCE(uf->live->retired, true);
-		kvm_userfault_wake_readers(uf);
+		WRITE_ONCE(old->retired, true);
+		wake_up_all(&old->readers);
 	}
-	uf->live = f;
+	rcu_assign_pointer(uf->live, f);
 	WRITE_ONCE(uf->vcpus_wait, f->flags & KVM_USERFAULT_FD_VCPU);
 	/* Those who wait, with STALL or for the predecessor. */
 	kvm_userfault_poke(uf, true);
@@ -453,6 +465,7 @@ int kvm_userfault_create_fd(struct kvm *kvm, const struct kvm_userfault_fd *args
 		return -ENOMEM;
 	f->uf = uf;
 	f->flags = args->flags;
+	init_waitqueue_head(&f->readers);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
@@ -492,9 +505,13 @@ out_free:
 /* The VM is being destroyed: nobody waits any more, and nobody will. */
 void kvm_userfault_kill(struct kvm_userfault *uf)
 {
+	struct kvm_userfault_file *f;
+
 	mutex_lock(&uf->file_lock);
 	WRITE_ONCE(uf->dead, true);
-	kvm_userfault_wake_readers(uf);
+	f = kvm_userfault_live(uf);
+	if (f)
+		wake_up_all(&f->readers);
 	mutex_unlock(&uf->file_lock);
 }
 
@@ -525,8 +542,8 @@ static bool kvm_userfault_still_absent(struct kvm *kvm,
  * Returns 1 if the guest should try again, -EINTR, or -EFAULT with an exit
  * prepared as nobody serves the page any more.
  *
- * A request ends the wait, too, as it may want something of the guest: it takes
- * interrupts while it lacks the page.  It faults again then.
+ * Requests end the wait, too, as they may want something of the guest, such as to
+ * take an interrupt.  It faults again then.
  */
 int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 {
@@ -546,7 +563,12 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 
 	vcpu->stat.generic.userfault_waits++;
 	kvm_userfault_enqueue(uf, &w);
+
+	/* As in kvm_vcpu_block(), for virtual interrupt controllers' sake. */
+	preempt_disable();
+	kvm_arch_vcpu_blocking(vcpu);
 	prepare_to_rcuwait(wait);
+	preempt_enable();
 
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
@@ -565,16 +587,20 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 		__set_current_state(TASK_RUNNING);
 		/* Who sets it from now on has changed something after that. */
 		smp_store_mb(w.recheck, false);
+		if (!kvm_userfault_still_absent(vcpu->kvm, &w))
+			break;
 		if (!kvm_userfault_vcpus_wait(vcpu->kvm)) {
 			r = kvm_userfault_exit(vcpu, w.gfn, w.flags);
 			break;
 		}
-		if (!kvm_userfault_still_absent(vcpu->kvm, &w))
-			break;
 		kvm_userfault_announce(uf, &w);
 	}
 
+	preempt_disable();
 	finish_rcuwait(wait);
+	kvm_arch_vcpu_unblocking(vcpu);
+	preempt_enable();
+
 	kvm_userfault_dequeue(uf, &w);
 	return r;
 }

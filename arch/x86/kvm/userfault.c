@@ -8,9 +8,11 @@
  */
 #include <linux/kvm_host.h>
 
+#include "lapic.h"
 #include "mmu.h"
 #include "mmu/userfault.h"
 #include "userfault.h"
+#include "x86.h"
 
 static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
 {
@@ -108,16 +110,24 @@ static void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
  */
 int kvm_x86_userfault_request(struct kvm_vcpu *vcpu)
 {
+	bool hv_timer;
 	int r;
 
 	if (vcpu->userfault.wait) {
 		vcpu->userfault.wait = false;
+
+		/* As when a vCPU blocks: the guest's own timer does not run. */
+		hv_timer = kvm_lapic_hv_timer_in_use(vcpu);
+		if (hv_timer)
+			kvm_lapic_switch_to_sw_timer(vcpu);
 
 		/* For seconds, maybe, while memslots have to be changed. */
 		kvm_vcpu_srcu_read_unlock(vcpu);
 		r = kvm_userfault_vcpu_wait(vcpu);
 		kvm_vcpu_srcu_read_lock(vcpu);
 
+		if (hv_timer)
+			kvm_lapic_switch_to_hv_timer(vcpu);
 		if (r == -EINTR)
 			kvm_handle_signal_exit(vcpu);
 		if (r <= 0)
@@ -152,15 +162,29 @@ void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 	fault->max_level = min(fault->max_level, level);
 }
 
-/*
- * Is there something to be done that needs the guest to be entered?  Being
- * scheduled in after a wait makes a request as well, which is not that.
- */
+/* Requests that being scheduled in makes; they can wait as long as the guest does. */
+#define KVM_X86_USERFAULT_IDLE_REQUESTS					\
+	(BIT_ULL(KVM_REQ_STEAL_UPDATE & KVM_REQUEST_MASK) |		\
+	 BIT_ULL(KVM_REQ_MIGRATE_TIMER & KVM_REQUEST_MASK) |		\
+	 BIT_ULL(KVM_REQ_CLOCK_UPDATE & KVM_REQUEST_MASK) |		\
+	 BIT_ULL(KVM_REQ_GLOBAL_CLOCK_UPDATE & KVM_REQUEST_MASK) |	\
+	 BIT_ULL(KVM_REQ_PMU & KVM_REQUEST_MASK))
+
+/* Is there something that needs the guest to be entered, page or no page? */
 bool kvm_arch_userfault_disturbed(struct kvm_vcpu *vcpu)
 {
-	u64 own = BIT_ULL(KVM_REQ_STEAL_UPDATE & KVM_REQUEST_MASK);
+	u64 requests = READ_ONCE(vcpu->requests) & ~KVM_X86_USERFAULT_IDLE_REQUESTS;
 
-	return READ_ONCE(vcpu->requests) & ~own;
+	/*
+	 * An event whose delivery needs the page cannot be delivered now, and
+	 * none can before it; each attempt makes KVM_REQ_EVENT once more.  What a
+	 * protected guest has in delivery KVM does not know.
+	 */
+	if (kvm_event_needs_reinjection(vcpu) || vcpu->arch.guest_state_protected)
+		return requests & ~BIT_ULL(KVM_REQ_EVENT & KVM_REQUEST_MASK);
+
+	/* Posted interrupts wake the task, but make no request. */
+	return requests || kvm_arch_dy_has_pending_interrupt(vcpu);
 }
 
 /*

@@ -25,6 +25,9 @@
  *  - Setting a bit takes effect for pages that are not mapped.  A page that
  *    may be mapped is only taken away by KVM_USERFAULT_RESCAN, or by switching
  *    the flag off and on.
+ *  - Events of the userfault fd may come again for a page that another thread of
+ *    the handler is filling.  One thread has to claim a page: filling it once
+ *    more, after its bit was cleared, undoes what the guest wrote.
  *  - Changes of neighbouring bits by several threads need atomic operations.
  */
 

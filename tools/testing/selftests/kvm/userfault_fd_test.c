@@ -235,6 +235,7 @@ static void test_meanwhile(void)
 	struct userfault_slot *other;
 	struct kvm_userfault_event e;
 	struct fixture f;
+	u64 *map;
 	int fd;
 
 	pr_info("signals and ioctls during a wait\n");
@@ -278,6 +279,17 @@ static void test_meanwhile(void)
 	userfault_disarm(f.s);
 	userfault_runner_join_sync(&f.runner[0]);
 	userfault_arm(f.s);
+
+	/* Another bitmap, in which the page is present. */
+	userfault_fill(f.s, 6, GENERATION);
+	start(&f, 0, 6, false);
+	e = userfault_fd_read(fd);
+	map = kvm_mmap(f.s->bitmap_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	userfault_slot_update(f.s, f.s->region.flags, map);
+	userfault_runner_join_sync(&f.runner[0]);
+	userfault_slot_update(f.s, f.s->region.flags, f.s->bitmap);
+	kvm_munmap(map, f.s->bitmap_size);
 
 	start(&f, 0, 5, true);
 	e = userfault_fd_read(fd);
