@@ -7,8 +7,11 @@
 #
 # usage: tools/build/config.sh [K [CONFIG]]
 #
-# Environment: lib.sh's. Fragments: configs/base.config; configs/debug.config with
-# CONFIG=debug, a line there overrides one before; configs/userfault.config.
+# Environment, beside lib.sh's:
+#	FRAGMENTS	more fragments, files; with a VARIANT, to be built apart
+#
+# Fragments: configs/base.config; configs/debug.config with CONFIG=debug, a line
+# there overrides one before; configs/userfault.config; FRAGMENTS.
 # Does nothing when neither they nor the tree's Kconfig files have changed.
 
 K=${1:-${K:-7.3}}
@@ -30,6 +33,12 @@ fragments=("$KUF_BIN/configs/base.config")
 [[ $CONFIG != debug ]] || fragments+=("$KUF_BIN/configs/debug.config")
 ! grep -qs HAVE_KVM_USERFAULT "$tree/arch/x86/kvm/Kconfig" ||
 	fragments+=("$KUF_BIN/configs/userfault.config")
+[[ -z ${FRAGMENTS:-} || -n $VARIANT ]] || die "FRAGMENTS need a VARIANT=name, to be built apart"
+read -ra more <<<"${FRAGMENTS:-}"
+for fragment in "${more[@]}"; do
+	[[ -f $fragment ]] || die "FRAGMENTS: $fragment does not exist"
+	fragments+=("$fragment")
+done
 
 # One line "NAME VALUE" an option, the last fragment's word counts.
 awk '

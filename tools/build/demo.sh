@@ -11,6 +11,7 @@
 #	KERNEL	bzImage ($KUF_CACHE/build/$K-$CONFIG/arch/x86/boot/bzImage)
 #	OUT	directory for logs, numbers and plot ($BUILD/run)
 #	LISTS	the two test lists, as initramfs.sh takes them (demo demo-icount)
+#	MEMORY	the kinds of memory that they have (anon gmem)
 #
 # OUT gets: time/ and icount/ (the boots' logs), table.txt, histograms.txt,
 # paging.png. Exit status 0 only if every cell of the matrix has a result, no page
@@ -23,6 +24,7 @@ KERNEL=${KERNEL:-$KUF_CACHE/build/$K-$CONFIG/arch/x86/boot/bzImage}
 OUT=${OUT:-$BUILD/run}
 read -r time_list icount_list <<<"${LISTS:-demo demo-icount}"
 plot=$KUF_BIN/plot
+memory=${MEMORY:-anon gmem}
 
 need gnuplot gnuplot-nox
 [[ -f $KERNEL ]] || die "no kernel $KERNEL; fix: make kernel"
@@ -96,10 +98,10 @@ if ((emulated)); then
 	title+=", emulated CPU"
 fi
 
-awk -f "$plot/cells.awk" -f "$plot/histogram.awk" "$timed" >"$OUT/histograms.txt"
+awk -v memory="$memory" -f "$plot/cells.awk" -f "$plot/histogram.awk" "$timed" >"$OUT/histograms.txt"
 awk -v dir="$OUT" -f "$plot/cells.awk" -f "$plot/series.awk" "$timed"
 verdict=0
-awk -v emulated="$emulated" -v busy="$busy" -f "$plot/cells.awk" -f "$plot/table.awk" \
+awk -v emulated="$emulated" -v busy="$busy" -v memory="$memory" -f "$plot/cells.awk" -f "$plot/table.awk" \
 	"$timed" icount=1 "$OUT/icount/result.ktap" >"$OUT/table.txt" || verdict=$?
 run gnuplot -e "dir='$OUT'; out='$OUT/paging.png'; what='$title'" "$plot/paging.gp" ||
 	die "gnuplot failed on $OUT/*.dat"

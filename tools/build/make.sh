@@ -44,6 +44,21 @@ host_tests()
 	record host-tests $((SECONDS - started))
 }
 
+# What needs no boot, only compilers; each records its own time. Results count by
+# their KTAP.
+static_checks()
+{
+	local started=$SECONDS
+	as_ktap "$BUILD/check.ktap" static-checks "$KUF_BIN/check.sh"
+	record static-checks $((SECONDS - started))
+	"$KUF_BIN/same-code.sh" "$BUILD/same-code.ktap" || true
+	"$KUF_BIN/all-options.sh" "$BUILD/all-options.ktap" || true
+	started=$SECONDS
+	as_ktap "$BUILD/series.ktap" series-builds "$KUF_BIN/series.sh" --build
+	record series $((SECONDS - started))
+	more+=("$BUILD"/{check,same-code,all-options,series}.ktap)
+}
+
 case $goal in
 run)
 	kernel "$CONFIG"
@@ -51,7 +66,7 @@ run)
 	;;
 bench)
 	kernel "$CONFIG"
-	OUT=$BUILD/bench "$KUF_BIN/demo.sh"
+	"$KUF_BIN/bench.sh"
 	;;
 test)
 	kernel "$CONFIG"
@@ -66,6 +81,7 @@ test-all)
 	record debug-tests $((SECONDS - started))
 	kernel fast
 	more=("$BUILD/host.ktap" "$BUILD/debug.ktap")
+	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
 		# Its results count by its KTAP.

@@ -7,7 +7,8 @@
 #
 # usage: tools/build/series.sh [K] [--build]
 #
-#	--build	also build a kernel after each patch, in the VARIANT "series"
+#	--build	also build after each patch, in the VARIANT "series": the kernel, or
+#		the selftests where nothing else is touched
 #
 # build/series/K/*.patch are the mails, the text of the cover letter is
 # hooks/K/cover (first line: subject). build/series/K/git is a repository of the
@@ -107,13 +108,41 @@ for tree in mailed head; do
 	diff -r "$KUF_TMP/applied" "$KUF_TMP/$tree" >&2 ||
 		die "the series does not end in the applied tree (see above, $tree)"
 done
+# As check.sh does with each file and hook, where the style of TRACE_EVENT() is
+# known from the file's name; new files are covered by KVM's patterns in MAINTAINERS.
+need perl
+for mail in "${mails[@]}"; do
+	(
+		cd "$pristine"
+		perl scripts/checkpatch.pl --strict --terse --no-summary --no-codespell --show-types \
+			--ignore FILE_PATH_CHANGES,COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPLIT_STRING \
+			"$mail"
+	) >&2 || die "checkpatch does not like $mail (see above)"
+done
 say "${#mails[@]} mails and a cover letter in $out; they end in the applied tree"
 
 [[ ${1:-} == --build ]] || exit 0
 lock "tree-$TREE_NAME"
+# only_tests NAME: does the patch touch selftests only?
+only_tests()
+{
+	local i
+	! grep '^+++ ' "$(hook_patch "$1")" | grep -qv '^+++ b/tools/testing/selftests/' || return 1
+	for i in "${!OVL_DST[@]}"; do
+		[[ ${OVL_GROUP[i]} != "$1" || ${OVL_DST[i]} == tools/testing/selftests/* ]] || return 1
+	done
+}
+
 for name in "${HOOK_NAMES[@]}"; do
 	say "== up to $name"
-	LAST_HOOK=$name VARIANT=series "$KUF_BIN/build.sh" kernel >/dev/null
+	export LAST_HOOK=$name VARIANT=series
+	if only_tests "$name"; then
+		"$KUF_BIN/tree.sh" >/dev/null
+		SELFTESTS=$KUF_SELFTESTS-series "$KUF_BIN/selftests.sh" >/dev/null
+	else
+		"$KUF_BIN/build.sh" kernel >/dev/null
+	fi
 done
+unset LAST_HOOK VARIANT
 "$KUF_BIN/tree.sh" >/dev/null
 say "every patch builds"

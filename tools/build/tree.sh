@@ -146,7 +146,7 @@ fi
 # make would then keep those.
 if [[ -n $old_base && $old_base != "$pristine" ]]; then
 	say "the source is now $pristine: what was built from $old_base goes"
-	rm -rf "$KUF_CACHE/build/$TREE_NAME"-{fast,debug}{,-*} "$KUF_SELFTESTS"
+	rm -rf "$KUF_CACHE/build/$TREE_NAME"-{fast,debug}{,-*} "$KUF_SELFTESTS"{,-series}
 fi
 
 # Written before the first file is: if this run is interrupted, the next one

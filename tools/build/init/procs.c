@@ -43,7 +43,7 @@ static bool read_stat(int pid, char *comm, size_t size, char *state, unsigned in
 
 typedef void proc_fn(int pid, const char *comm, char state, void *arg);
 
-static int for_each_proc(proc_fn *fn, void *arg)
+static int visit_procs(proc_fn *fn, void *arg)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *de;
@@ -88,10 +88,10 @@ int procs_left(char *who, size_t size)
 
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	nr = for_each_proc(note_one, one);
+	nr = visit_procs(note_one, one);
 	/* Once more: process numbers wrap, and a child may come before its parent. */
 	if (!nr)
-		nr = for_each_proc(note_one, one);
+		nr = visit_procs(note_one, one);
 	snprintf(who, size, "%s", one);
 	return nr;
 }
@@ -141,7 +141,7 @@ static void describe_one(int pid, const char *comm, char state, void *arg)
 /* Where every thread of a hung test is: the first question when it timed out. */
 void procs_describe(void)
 {
-	for_each_proc(describe_one, NULL);
+	visit_procs(describe_one, NULL);
 }
 
 /* 0 when all are gone; otherwise how many cannot be killed, which is a kernel bug. */

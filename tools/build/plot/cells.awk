@@ -12,11 +12,12 @@
 #	has_insns[mode, backing]
 #	insns[mode, backing]		a page; not there if n/a
 #
-# pages and wrong are summed up over all of it.
+# pages and wrong are summed up over all of it. -v memory="anon shmem gmem" for
+# the table to have more than the default's rows.
 
 BEGIN {
 	nr_modes = split("prefilled uffd uffd+kuf kuf", modes, " ")
-	nr_backings = split("anon gmem", backings, " ")
+	nr_backings = split(memory ? memory : "anon gmem", backings, " ")
 	nr_sizes = split("1 2 4", sizes, " ")
 }
 
@@ -27,6 +28,9 @@ $1 == "DATA" || ($1 == "#" && $2 == "DATA") {
 		if (eq)
 			kv[substr($i, 1, eq - 1)] = substr($i, eq + 1)
 	}
+	# Another test's.
+	if (!("mode" in kv))
+		next
 	pages += kv["pages"]
 	wrong += kv["wrong"]
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * How fast a guest's memory is paged in on demand: filled beforehand, by
- * userfaultfd, by userfaultfd and KVM userfault, by KVM userfault alone.
+ * userfaultfd, by userfaultfd and KVM userfault, by KVM userfault alone.  What is
+ * filled beforehand runs on a kernel without KVM userfault, too.
  *
  * All of them take the pages from an image in memory.  Measured are the pages
  * a second and, by the guest itself, how long each first access to a page took
@@ -22,6 +23,7 @@
 
 static const char * const modes[PERF_MODES] = {
 	[PERF_PREFILLED] = "prefilled",
+	[PERF_PREFILLED_ALIAS] = "prefilled-alias",
 	[PERF_UFFD] = "uffd",
 	[PERF_UFFD_KUF] = "uffd+kuf",
 	[PERF_KUF] = "kuf",
@@ -51,6 +53,7 @@ static struct {
 	u64 generation;
 	u64 seed;
 	bool sequential;
+	u64 repeat;
 	int broken;
 	bool matrix;
 } opt = {
@@ -60,6 +63,7 @@ static struct {
 	.mb = 64,
 	.generation = 1,
 	.seed = 1,
+	.repeat = 1,
 };
 
 static struct {
@@ -114,8 +118,11 @@ static void run_cell(enum perf_mode mode, enum userfault_backing backing,
 	perf_run_cell(c);
 
 	if (c->unsupported) {
-		pr_info("  n/a: this kernel has no userfaultfd on %s (UFFDIO_REGISTER: EINVAL)\n",
-			backings[backing]);
+		if (mode == PERF_PREFILLED_ALIAS)
+			pr_info("  n/a: %s has no second mapping\n", backings[backing]);
+		else
+			pr_info("  n/a: this kernel has no userfaultfd on %s (UFFDIO_REGISTER: EINVAL)\n",
+				backings[backing]);
 		pr_info("DATA mode=%s backing=%s vcpus=%u na=1\n", modes[mode],
 			backings[backing], nr_vcpus);
 	} else {
@@ -133,6 +140,7 @@ typedef void (*cell_fn_t)(enum perf_mode, enum userfault_backing, u32);
 static void visit_cells(cell_fn_t fn)
 {
 	int backing, vcpus, mode;
+	u64 i;
 
 	for (backing = 0; backing < NR_USERFAULT_BACKINGS; backing++) {
 		if (!wanted(backing, opt.backing, backing == USERFAULT_ANON ||
@@ -144,8 +152,11 @@ static void visit_cells(cell_fn_t fn)
 						   vcpus != 3)))
 				continue;
 			for (mode = 0; mode < PERF_MODES; mode++) {
-				if (wanted(mode, opt.mode,
-					   opt.matrix || mode == PERF_KUF))
+				if (!wanted(mode, opt.mode,
+					    opt.matrix ? mode != PERF_PREFILLED_ALIAS :
+							 mode == PERF_KUF))
+					continue;
+				for (i = 0; i < opt.repeat; i++)
 					fn(mode, backing, vcpus);
 			}
 		}
@@ -184,12 +195,14 @@ static void help(const char *name)
 	printf("usage: %s [OPTION]...\n"
 	       "  --matrix           every mode, for anon and gmem, with 1, 2 and 4 vCPUs;\n"
 	       "                     the next three options then choose from that\n"
-	       "  --mode=MODE        prefilled, uffd, uffd+kuf or kuf (default)\n"
+	       "  --mode=MODE        prefilled, prefilled-alias, uffd, uffd+kuf or kuf\n"
+	       "                     (default); the first two need no KVM userfault\n"
 	       "  --backing=MEMORY   anon (default), shmem or gmem\n"
 	       "  --vcpus=N          1 (default) to %d\n"
 	       "  --mb=N             memory of each guest in MiB, even (default 64)\n"
 	       "  --order=ORDER      scattered (default) or sequential\n"
 	       "  --seed=N           of the scattered order\n"
+	       "  --repeat=N         each cell N times (default 1)\n"
 	       "  --generation=N     of the pattern in the first guest's pages\n"
 	       "  --break=WHAT       make a page wrong, which must fail the test: flip\n"
 	       "                     (one bit), zero, swap or stale\n", name,
@@ -206,6 +219,7 @@ static void parse_options(int argc, char *argv[])
 		{ "mb", required_argument, NULL, 'b' },
 		{ "order", required_argument, NULL, 'o' },
 		{ "seed", required_argument, NULL, 'r' },
+		{ "repeat", required_argument, NULL, 'n' },
 		{ "generation", required_argument, NULL, 'g' },
 		{ "break", required_argument, NULL, 'k' },
 		{ "help", no_argument, NULL, 'h' },
@@ -240,6 +254,9 @@ static void parse_options(int argc, char *argv[])
 			break;
 		case 'r':
 			opt.seed = atoi_non_negative("--seed", optarg);
+			break;
+		case 'n':
+			opt.repeat = atoi_positive("--repeat", optarg);
 			break;
 		case 'g':
 			opt.generation = atoi_positive("--generation", optarg);

@@ -53,6 +53,11 @@ void perf_guest_code(u64 id);
 enum perf_mode {
 	/* All pages are there beforehand, KVM only has to map them. */
 	PERF_PREFILLED,
+	/*
+	 * The same, but filled through another mapping: KVM finds nothing in the
+	 * host's page table and has the host fault each page in.
+	 */
+	PERF_PREFILLED_ALIAS,
 	/* userfaultfd MISSING; a handler thread resolves by UFFDIO_COPY. */
 	PERF_UFFD,
 	/*
@@ -87,7 +92,7 @@ struct perf_cell {
 	enum perf_break broken;
 
 	/* What came out. */
-	bool unsupported;		/* no userfaultfd on this memory */
+	bool unsupported;		/* not with this memory */
 	u64 ns;				/* first access up to the last one's end */
 	u64 exits;			/* userfault exits */
 	u64 uffd_events;

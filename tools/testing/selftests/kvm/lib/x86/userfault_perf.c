@@ -2,6 +2,7 @@
 /*
  * One guest, paged in on demand in one way, checked and timed.
  */
+#include <fcntl.h>
 #include <time.h>
 #include <linux/sizes.h>
 #include <linux/userfaultfd.h>
@@ -180,6 +181,33 @@ static bool uffd_usable(struct userfault_slot *s)
 	return !ret;
 }
 
+/*
+ * The host maps up to 16 pages of a file around the one that is read, so that
+ * hardly any access would find its page missing there.
+ */
+static void set_fault_around(const char *bytes)
+{
+	const char *path = "/sys/kernel/debug/fault_around_bytes";
+	int fd = open(path, O_WRONLY);
+
+	TEST_ASSERT(fd >= 0, "cannot open %s, errno %d (%s)", path, errno,
+		    strerror(errno));
+	TEST_ASSERT(write(fd, bytes, strlen(bytes)) == (ssize_t)strlen(bytes),
+		    "cannot write to %s", path);
+	close(fd);
+}
+
+static void prefill(struct perf_cell *c)
+{
+	bool alias = c->mode == PERF_PREFILLED_ALIAS;
+	u64 page;
+
+	for (page = 0; page < c->npages; page++)
+		userfault_copy_page(alias ? userfault_alias(c->slot, page) :
+					    userfault_hva(c->slot, page),
+				    c->image + page * PAGE_SIZE, PAGE_SIZE);
+}
+
 static void create_guest(struct perf_cell *c)
 {
 	u64 size = c->npages * PAGE_SIZE;
@@ -338,21 +366,19 @@ static void collect(struct perf_cell *c)
 void perf_run_cell(struct perf_cell *c)
 {
 	bool uffd = c->mode == PERF_UFFD || c->mode == PERF_UFFD_KUF;
-	u64 page;
+	bool alias = c->mode == PERF_PREFILLED_ALIAS;
 
 	create_guest(c);
-	if (uffd && !uffd_usable(c->slot)) {
+	if ((uffd && !uffd_usable(c->slot)) ||
+	    (alias && c->slot->alias == c->slot->mem)) {
 		c->unsupported = true;
 		destroy_guest(c);
 		return;
 	}
 
 	make_image(c);
-	if (c->mode == PERF_PREFILLED) {
-		for (page = 0; page < c->npages; page++)
-			userfault_copy_page(userfault_hva(c->slot, page),
-					    c->image + page * PAGE_SIZE,
-					    PAGE_SIZE);
+	if (c->mode == PERF_PREFILLED || alias) {
+		prefill(c);
 	} else if (uffd) {
 		uffd_cell = c;
 		c->uffd = uffd_setup_demand_paging(UFFDIO_REGISTER_MODE_MISSING,
@@ -361,7 +387,11 @@ void perf_run_cell(struct perf_cell *c)
 						   handle_uffd);
 	}
 
+	if (alias)
+		set_fault_around("4096");
 	run_vcpus(c);
+	if (alias)
+		set_fault_around("65536");
 
 	if (c->uffd)
 		uffd_stop_demand_paging(c->uffd);
