@@ -15,6 +15,9 @@ $2 == "DATA" {
 	}
 	if ("mode" in kv && kv["pages"] + 0)
 		cost[kv["mode"], kv["backing"]] = kv["ns"] / kv["pages"]
+	if ("rescan" in kv)
+		rescans[++nr_rescans] = sprintf("%8d %12d %14d", kv["pages"], kv["rescan_ns"],
+						kv["rescan_ns"] / kv["pages"])
 	if ("arm" in kv) {
 		row[++rows] = sprintf("%8d %8d %12d %14d %18d", kv["mb"], kv["touched"],
 				      kv["arm_ns"], kv["arm_present_ns"], kv["disarm_ns"])
@@ -45,6 +48,9 @@ function matrix(	b, i, list)
 		target("KVM userfault alone, " list[i] ": at most 15000", "kuf", list[i], 15000)
 	for (i = 1; i <= 2; i++)
 		target("KVM userfault alone, " list[i] ": less than userfaultfd", "kuf", list[i], 0, "uffd")
+	for (i = 1; i <= 3; i++)
+		target("the userfault fd, " list[i] ": less than userfaultfd on anon", "kuf-fd", list[i],
+		       cost["uffd", "anon"])
 	if (("prefilled-alias", "shmem") in cost)
 		printf "%-60s %6d\n", "for comparison: shmem, filled, not in the host's page table",
 		       cost["prefilled-alias", "shmem"]
@@ -66,6 +72,13 @@ function arming(	i)
 	       (on[1024, 1] - on[16, 1]) / 504, (on[128, 64] - on[128, 1]) / 63
 	printf "page in 2 MiB (its page table has to be gone through), %d for each more\n",
 	       (on[16, 2048] - on[16, 512]) / 1536
+	printf "\nRESCAN of pages that are all mapped, 4K each\n%8s %12s %14s\n", "pages", "in all", "a page"
+	for (i = 1; i <= nr_rescans; i++)
+		print rescans[i]
+	if (nr_rescans != 5) {
+		printf "MISSING: %d of 5 rows\n", 5 - nr_rescans
+		bad = 1
+	}
 }
 
 END {

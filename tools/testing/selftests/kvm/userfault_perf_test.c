@@ -27,6 +27,7 @@ static const char * const modes[PERF_MODES] = {
 	[PERF_UFFD] = "uffd",
 	[PERF_UFFD_KUF] = "uffd+kuf",
 	[PERF_KUF] = "kuf",
+	[PERF_KUF_FD] = "kuf-fd",
 };
 
 static const char * const breaks[PERF_BREAKS] = {
@@ -153,7 +154,8 @@ static void visit_cells(cell_fn_t fn)
 				continue;
 			for (mode = 0; mode < PERF_MODES; mode++) {
 				if (!wanted(mode, opt.mode,
-					    opt.matrix ? mode != PERF_PREFILLED_ALIAS :
+					    opt.matrix ? mode != PERF_PREFILLED_ALIAS &&
+							 mode != PERF_KUF_FD :
 							 mode == PERF_KUF))
 					continue;
 				for (i = 0; i < opt.repeat; i++)
@@ -195,8 +197,9 @@ static void help(const char *name)
 	printf("usage: %s [OPTION]...\n"
 	       "  --matrix           every mode, for anon and gmem, with 1, 2 and 4 vCPUs;\n"
 	       "                     the next three options then choose from that\n"
-	       "  --mode=MODE        prefilled, prefilled-alias, uffd, uffd+kuf or kuf\n"
-	       "                     (default); the first two need no KVM userfault\n"
+	       "  --mode=MODE        prefilled, prefilled-alias, uffd, uffd+kuf, kuf\n"
+	       "                     (default) or kuf-fd; the first two need no KVM\n"
+	       "                     userfault\n"
 	       "  --backing=MEMORY   anon (default), shmem or gmem\n"
 	       "  --vcpus=N          1 (default) to %d\n"
 	       "  --mb=N             memory of each guest in MiB, even (default 64)\n"

@@ -67,6 +67,11 @@ enum perf_mode {
 	PERF_UFFD_KUF,
 	/* KVM userfault alone; the vCPU's thread copies the page in. */
 	PERF_KUF,
+	/*
+	 * The vCPU waits, and another thread learns of the page from the
+	 * userfault fd.
+	 */
+	PERF_KUF_FD,
 	PERF_MODES,
 };
 
@@ -106,6 +111,8 @@ struct perf_cell {
 	struct perf_guest *guest;	/* as the guest sees it */
 	u8 *image;			/* where the pages come from */
 	struct uffd_desc *uffd;
+	int fd;				/* the userfault fd, or -1 */
+	bool stop_handler;
 	pthread_barrier_t start, touched;
 	u32 running;
 	u64 start_ns[PERF_MAX_VCPUS], end_ns[PERF_MAX_VCPUS];

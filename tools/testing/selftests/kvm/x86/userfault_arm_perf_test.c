@@ -108,10 +108,46 @@ static void measure(u64 mb, u64 touched)
 	kvm_vm_free(vm);
 }
 
+/* Taking back the pages of one call, all of them mapped and absent, in 4K. */
+static void measure_rescan(u64 nr)
+{
+	struct kvm_userfault_range range = { .gpa = ARM_GPA, .size = nr * PAGE_SIZE };
+	struct userfault_slot *s;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	u64 rescan, i;
+
+	guest.npages = max(nr, (u64)SZ_2M / PAGE_SIZE);
+	guest.touched = guest.npages;
+
+	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_RESCAN);
+	sync_global_to_guest(vm, guest);
+	s = userfault_slot_create(vm, ARM_SLOT, ARM_GPA, guest.npages,
+				  USERFAULT_ANON, KVM_MEM_USERFAULT);
+	userfault_clear_all(s);
+	virt_map_level(vm, ARM_GPA, ARM_GPA, guest.npages * PAGE_SIZE, PG_LEVEL_2M);
+	for (i = 0; i < guest.npages; i++)
+		userfault_fill(s, i, GENERATION);
+	run_pass(vcpu, s, 0);
+
+	userfault_set_bits(s, 0, nr);
+	rescan = now_ns();
+	vm_ioctl(vm, KVM_USERFAULT_RESCAN, &range);
+	rescan = now_ns() - rescan;
+	TEST_ASSERT_EQ(range.size, 0);
+	run_pass(vcpu, s, nr);
+
+	pr_info("DATA rescan=1 pages=%lu rescan_ns=%lu\n", nr, rescan);
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
 int main(int argc, char *argv[])
 {
 	static const u64 touched[] = { 1, 64, 512, 2048 };
 	static const u64 mb[] = { 16, 128, 1024 };
+	static const u64 pages[] = { 1, 512, 8192, 65536, 262144 };
 	int i, j;
 
 	TEST_REQUIRE_USERFAULT();
@@ -120,5 +156,7 @@ int main(int argc, char *argv[])
 		for (j = 0; j < ARRAY_SIZE(touched); j++)
 			measure(mb[i], touched[j]);
 	}
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		measure_rescan(pages[i]);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "processor.h"
 #include "ucall_common.h"
 #include "userfaultfd_util.h"
+#include "userfault_fd.h"
 #include "userfault_perf.h"
 
 #define PERF_SLOT	1
@@ -108,6 +109,33 @@ static void handle_exit(struct perf_cell *c, u32 id)
 
 	/* With release semantics: the content is there before the bit is not. */
 	userfault_clear_bit(c->slot, page);
+}
+
+static void *handle_events(void *arg)
+{
+	struct kvm_userfault_event events[16];
+	struct perf_cell *c = arg;
+	ssize_t n, i;
+	u64 page;
+
+	while (!READ_ONCE(c->stop_handler)) {
+		if (!userfault_fd_poll(c->fd, 50))
+			continue;
+		n = read(c->fd, events, sizeof(events));
+		TEST_ASSERT(n > 0, "read of the userfault fd: %zd", n);
+		for (i = 0; i < n / (ssize_t)sizeof(events[0]); i++) {
+			page = userfault_page_of(c->slot, events[i].gpa);
+			/* Told twice; nobody else fills pages. */
+			if (!userfault_test_bit(c->slot, page))
+				continue;
+			c->uffd_events++;
+			userfault_copy_page(userfault_hva(c->slot, page),
+					    c->image + page * PAGE_SIZE, PAGE_SIZE);
+			userfault_clear_bit(c->slot, page);
+			userfault_fd_wake(c->fd, events[i].gpa, events[i].size);
+		}
+	}
+	return NULL;
 }
 
 static void run_until(struct perf_cell *c, u32 id, u64 cmd, u64 stage)
@@ -354,8 +382,11 @@ static void collect(struct perf_cell *c)
 	 * Fewer than one exit a page: KVM mapped an absent page on its own.
 	 * More: it did not see that a bit was clear.
 	 */
-	TEST_ASSERT(c->exits == (c->mode >= PERF_UFFD_KUF ? c->npages : 0),
+	TEST_ASSERT(c->exits == (c->mode == PERF_UFFD_KUF || c->mode == PERF_KUF ?
+				 c->npages : 0),
 		    "%lu userfault exits for %lu pages", c->exits, c->npages);
+	if (c->mode == PERF_KUF_FD)
+		TEST_ASSERT_EQ(c->uffd_events, c->npages);
 	TEST_ASSERT(!userfault_count_bits(c->slot), "Pages are still absent");
 
 	for (i = 0; i < c->npages; i++)
@@ -367,6 +398,7 @@ void perf_run_cell(struct perf_cell *c)
 {
 	bool uffd = c->mode == PERF_UFFD || c->mode == PERF_UFFD_KUF;
 	bool alias = c->mode == PERF_PREFILLED_ALIAS;
+	pthread_t handler;
 
 	create_guest(c);
 	if ((uffd && !uffd_usable(c->slot)) ||
@@ -387,6 +419,12 @@ void perf_run_cell(struct perf_cell *c)
 						   handle_uffd);
 	}
 
+	if (c->mode == PERF_KUF_FD) {
+		vm_enable_cap(c->vm, KVM_CAP_USERFAULT_FEATURES,
+			      KVM_USERFAULT_FEATURE_FD);
+		c->fd = userfault_fd_create(c->vm, KVM_USERFAULT_FD_VCPU);
+		kvm_pthread_create(&handler, NULL, handle_events, c);
+	}
 	if (alias)
 		set_fault_around("4096");
 	run_vcpus(c);
@@ -395,6 +433,11 @@ void perf_run_cell(struct perf_cell *c)
 
 	if (c->uffd)
 		uffd_stop_demand_paging(c->uffd);
+	if (c->mode == PERF_KUF_FD) {
+		WRITE_ONCE(c->stop_handler, true);
+		kvm_pthread_join(handler, NULL);
+		close(c->fd);
+	}
 	collect(c);
 	destroy_guest(c);
 }
