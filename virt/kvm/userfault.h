@@ -46,7 +46,7 @@ struct kvm_userfault_waiter {
 
 /* Waiters by page, so that those of a page meet and others do not. */
 struct kvm_userfault_bucket {
-	spinlock_t lock;
+	spinlock_t lock;		/* of all that its waiters have */
 	unsigned int pending;		/* events among them */
 	struct list_head waiters;
 };
@@ -109,5 +109,8 @@ void kvm_userfault_init_waiters(struct kvm_userfault *uf);
 int kvm_userfault_create_fd(struct kvm *kvm, const struct kvm_userfault_fd *args);
 void kvm_userfault_kill(struct kvm_userfault *uf);
 void kvm_userfault_recheck_waiters(struct kvm_userfault *uf);
+void kvm_userfault_enqueue(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
+void kvm_userfault_dequeue(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
+void kvm_userfault_announce(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
 
 #endif /* __KVM_USERFAULT_H */

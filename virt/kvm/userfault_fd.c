@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * KVM Userfault: the file descriptor through which another thread, or another
- * process, learns which pages are wanted, and the waiting for it.
+ * process, learns which pages are wanted; and those who wait for them, as far as it
+ * is concerned.  What they do meanwhile is in userfault_wait.c.
  *
  * A waiter is queued in the bucket of its page, and only then looks at the bit
  * and at who serves faults.  Whoever changes one of these, i.e. fills a page
@@ -20,13 +21,9 @@
 #include <linux/fs.h>
 #include <linux/hash.h>
 #include <linux/kvm_host.h>
-#include <linux/ktime.h>
 #include <linux/poll.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-
-#include <trace/events/kvm_userfault.h>
 
 #include "userfault.h"
 
@@ -87,7 +84,7 @@ static void kvm_userfault_set_state(struct kvm_userfault *uf, unsigned int nr,
 	w->state = state;
 
 	/* All buckets share this word, so leave it alone if possible. */
-	if ((b->pending != 0) != test_bit(nr, &uf->pending))
+	if (!!b->pending != test_bit(nr, &uf->pending))
 		change_bit(nr, &uf->pending);
 }
 
@@ -97,8 +94,8 @@ static bool kvm_userfault_same_page(const struct kvm_userfault_waiter *w,
 	return w->gfn == gfn && w->as_id == as_id;
 }
 
-static void kvm_userfault_enqueue(struct kvm_userfault *uf,
-				  struct kvm_userfault_waiter *w)
+void kvm_userfault_enqueue(struct kvm_userfault *uf,
+			   struct kvm_userfault_waiter *w)
 {
 	struct kvm_userfault_bucket *b;
 
@@ -110,8 +107,8 @@ static void kvm_userfault_enqueue(struct kvm_userfault *uf,
 	spin_unlock(&b->lock);
 }
 
-static void kvm_userfault_dequeue(struct kvm_userfault *uf,
-				  struct kvm_userfault_waiter *w)
+void kvm_userfault_dequeue(struct kvm_userfault *uf,
+			   struct kvm_userfault_waiter *w)
 {
 	unsigned int nr = kvm_userfault_bucket_of(w->gfn);
 
@@ -125,8 +122,8 @@ static void kvm_userfault_dequeue(struct kvm_userfault *uf,
  * Make an event of a waiter that has found its bit set.  If a reader was told of
  * the page for somebody else and has not called WAKE since, it is still going to.
  */
-static void kvm_userfault_announce(struct kvm_userfault *uf,
-				   struct kvm_userfault_waiter *w)
+void kvm_userfault_announce(struct kvm_userfault *uf,
+			    struct kvm_userfault_waiter *w)
 {
 	unsigned int nr = kvm_userfault_bucket_of(w->gfn);
 	struct kvm_userfault_bucket *b = &uf->buckets[nr];
@@ -233,6 +230,11 @@ static bool kvm_userfault_next_event(const struct kvm_userfault_file *f,
 	return false;
 }
 
+static bool kvm_userfault_readable(const struct kvm_userfault_file *f)
+{
+	return READ_ONCE(f->uf->pending) || kvm_userfault_at_end(f);
+}
+
 static ssize_t kvm_userfault_fd_read(struct file *file, char __user *buf,
 				     size_t size, loff_t *pos)
 {
@@ -253,7 +255,7 @@ static ssize_t kvm_userfault_fd_read(struct file *file, char __user *buf,
 				return -EAGAIN;
 			/* One event for one reader: not all of them get up. */
 			r = wait_event_interruptible_exclusive(f->readers,
-				READ_ONCE(uf->pending) || kvm_userfault_at_end(f));
+							       kvm_userfault_readable(f));
 			if (r)
 				return r;
 			continue;
@@ -345,7 +347,7 @@ static void kvm_userfault_poke(struct kvm_userfault *uf, bool replay)
 
 	/*
 	 * What the waiters are to look at was changed before.  Pairs with
-	 * smp_store_mb() in kvm_userfault_vcpu_wait().
+	 * smp_store_mb() in userfault_wait.c.
 	 */
 	smp_mb();
 
@@ -513,94 +515,4 @@ void kvm_userfault_kill(struct kvm_userfault *uf)
 	if (f)
 		wake_up_all(&f->readers);
 	mutex_unlock(&uf->file_lock);
-}
-
-/* Does a vCPU that hits an absent page wait for it, instead of exiting? */
-bool kvm_userfault_vcpus_wait(struct kvm *kvm)
-{
-	return READ_ONCE(kvm_userfault_state(kvm)->vcpus_wait);
-}
-
-static bool kvm_userfault_still_absent(struct kvm *kvm,
-				       const struct kvm_userfault_waiter *w)
-{
-	const struct kvm_memory_slot *slot;
-	bool absent;
-	int idx;
-
-	idx = srcu_read_lock(&kvm->srcu);
-	slot = __gfn_to_memslot(__kvm_memslots(kvm, w->as_id), w->gfn);
-	absent = slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
-		 kvm_memslot_userfault_armed(slot) &&
-		 kvm_userfault_test_gfn(kvm, slot, w->gfn) == KVM_USERFAULT_ABSENT;
-	srcu_read_unlock(&kvm->srcu, idx);
-	return absent;
-}
-
-/*
- * Wait for the page in vcpu->userfault, with neither kvm->srcu nor a lock held.
- * Returns 1 if the guest should try again, -EINTR, or -EFAULT with an exit
- * prepared as nobody serves the page any more.
- *
- * Requests end the wait, too, as they may want something of the guest, such as to
- * take an interrupt.  It faults again then.
- */
-int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
-{
-	struct kvm_userfault *uf = kvm_userfault_state(vcpu->kvm);
-	struct rcuwait *wait = kvm_arch_vcpu_get_wait(vcpu);
-	struct kvm_userfault_waiter w = {
-		.wait = wait,
-		.gfn = vcpu->userfault.gfn,
-		.flags = vcpu->userfault.flags,
-		.vcpu_id = vcpu->vcpu_id,
-		.as_id = vcpu->userfault.as_id,
-		.seq = atomic64_inc_return(&uf->seq),
-		.time_ns = ktime_get_ns(),
-		.recheck = true,
-	};
-	int r = 1;
-
-	vcpu->stat.generic.userfault_waits++;
-	kvm_userfault_enqueue(uf, &w);
-
-	/* As in kvm_vcpu_block(), for virtual interrupt controllers' sake. */
-	preempt_disable();
-	kvm_arch_vcpu_blocking(vcpu);
-	prepare_to_rcuwait(wait);
-	preempt_enable();
-
-	for (;;) {
-		set_current_state(TASK_INTERRUPTIBLE);
-		if (READ_ONCE(w.woken) || kvm_arch_userfault_disturbed(vcpu))
-			break;
-		if (signal_pending(current)) {
-			r = -EINTR;
-			break;
-		}
-		if (!READ_ONCE(w.recheck)) {
-			schedule();
-			continue;
-		}
-
-		/* The bitmap's own page may have to be waited for. */
-		__set_current_state(TASK_RUNNING);
-		/* Who sets it from now on has changed something after that. */
-		smp_store_mb(w.recheck, false);
-		if (!kvm_userfault_still_absent(vcpu->kvm, &w))
-			break;
-		if (!kvm_userfault_vcpus_wait(vcpu->kvm)) {
-			r = kvm_userfault_exit(vcpu, w.gfn, w.flags);
-			break;
-		}
-		kvm_userfault_announce(uf, &w);
-	}
-
-	preempt_disable();
-	finish_rcuwait(wait);
-	kvm_arch_vcpu_unblocking(vcpu);
-	preempt_enable();
-
-	kvm_userfault_dequeue(uf, &w);
-	return r;
 }

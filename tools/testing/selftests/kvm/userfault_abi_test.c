@@ -104,15 +104,6 @@ static_assert(KVM_USERFAULT_REPLAY == 0xaef9);
 #define FEATURES	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS | \
 			 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD)
 
-#define ASSERT_FAILS(call, error)					\
-do {									\
-	int __r = (call), __e = errno;					\
-									\
-	TEST_ASSERT(__r == -1 && __e == (error),			\
-		    "%s should fail with " #error ", got %d (%s)",	\
-		    #call, __r, strerror(__e));				\
-} while (0)
-
 static int enable_cap(struct kvm_vm *vm, u32 cap, u32 flags, u64 a0, u64 a1,
 		      u64 a2, u64 a3)
 {

@@ -118,15 +118,6 @@ static struct kvm_vm *create(struct kvm_vcpu **vcpu, struct userfault_slot **s,
 	return vm;
 }
 
-#define ASSERT_FAILS(call, error)					\
-do {									\
-	int __r = (call), __e = errno;					\
-									\
-	TEST_ASSERT(__r == -1 && __e == (error),			\
-		    "%s should fail with " #error ", got %d (%s)",	\
-		    #call, __r, strerror(__e));				\
-} while (0)
-
 static void test_arguments(void)
 {
 	struct kvm_userfault_range range, good;

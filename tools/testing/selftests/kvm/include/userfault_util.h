@@ -56,6 +56,16 @@ struct userfault_slot {
 	__TEST_REQUIRE(kvm_check_cap(KVM_CAP_USERFAULT) == 1,		\
 		       "this kernel has no KVM_CAP_USERFAULT")
 
+/* The call returns -1 with that errno. */
+#define ASSERT_FAILS(call, error)					\
+do {									\
+	int __r = (call), __e = errno;					\
+									\
+	TEST_ASSERT(__r == -1 && __e == (error),			\
+		    "%s should fail with " #error ", got %d (%s)",	\
+		    #call, __r, strerror(__e));				\
+} while (0)
+
 const char *userfault_backing_name(enum userfault_backing backing);
 /* True if this kernel and VM can do it; otherwise *why says what is missing. */
 bool userfault_backing_usable(struct kvm_vm *vm, enum userfault_backing backing,

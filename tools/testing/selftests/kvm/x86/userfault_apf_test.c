@@ -145,11 +145,11 @@ static void test_halted(bool absent, bool armed_before)
 	if (armed_before)
 		userfault_arm(s);
 	userfault_order(vm, USERFAULT_CHECK, GVA + PAGE * PAGE_SIZE,
-			      userfault_gfn(s, PAGE), 0, GENERATION);
+			userfault_gfn(s, PAGE), 0, GENERATION);
 	userfault_run_sync(run.vcpu);
 
 	userfault_order(vm, USERFAULT_CHECK, GVA + PAGE * PAGE_SIZE,
-			      userfault_gfn(s, PAGE), 1, GENERATION);
+			userfault_gfn(s, PAGE), 1, GENERATION);
 	kvm_pthread_create(&thread, NULL, vcpu_thread, &run);
 	wait_for_uffd(uffd, s);
 

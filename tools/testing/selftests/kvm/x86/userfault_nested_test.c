@@ -106,8 +106,8 @@ static void test_exits(enum userfault_backing backing, bool npt)
 		switch (page % 3) {
 		case 0:
 			userfault_order(vm, USERFAULT_CHECK,
-					      ALIAS + page * PAGE_SIZE,
-					      userfault_gfn(s, page), 1, GENERATION);
+					ALIAS + page * PAGE_SIZE,
+					userfault_gfn(s, page), 1, GENERATION);
 			for (i = 0; i < 2; i++)
 				userfault_run_expect(vcpu, userfault_gpa(s, page),
 						     KVM_MEMORY_EXIT_FLAG_READ);

@@ -185,7 +185,7 @@ static void test_smm(enum userfault_backing backing)
 	userfault_scribble(s, 4);
 	TEST_ASSERT_EQ(smm_ok(vcpu, false, 4), expected(smm, 4, SMM_GENERATION));
 	userfault_order(vm, USERFAULT_CHECK, GVA + 4 * PAGE_SIZE,
-			      userfault_gfn(s, 4), 1, GENERATION);
+			userfault_gfn(s, 4), 1, GENERATION);
 	userfault_run_expect(vcpu, userfault_gpa(s, 4), KVM_MEMORY_EXIT_FLAG_READ);
 	userfault_resolve(s, 4, GENERATION);
 	userfault_run_sync(vcpu);

@@ -31,7 +31,7 @@ void userfault_order_code(void);
 
 /* Give an order for @nr pages at @gva, which map the pages from @gfn on. */
 void userfault_order(struct kvm_vm *vm, enum userfault_op op, u64 gva,
-			   u64 gfn, u64 nr, u64 arg);
+		     u64 gfn, u64 nr, u64 arg);
 
 /* Run until the order is done; no exit of any other kind is accepted. */
 void userfault_run_sync(struct kvm_vcpu *vcpu);

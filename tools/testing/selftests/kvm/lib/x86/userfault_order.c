@@ -61,7 +61,7 @@ void userfault_order_code(void)
 }
 
 void userfault_order(struct kvm_vm *vm, enum userfault_op op, u64 gva,
-			   u64 gfn, u64 nr, u64 arg)
+		     u64 gfn, u64 nr, u64 arg)
 {
 	guest_order.op = op;
 	guest_order.gva = gva;
@@ -94,7 +94,7 @@ void userfault_order_ok(struct kvm_vcpu *vcpu, struct userfault_slot *s,
 			enum userfault_op op, u64 gva, u64 page, u64 nr, u64 arg)
 {
 	userfault_order(s->vm, op, gva + page * s->page_size,
-			      userfault_gfn(s, page), nr, arg);
+			userfault_gfn(s, page), nr, arg);
 	userfault_run_sync(vcpu);
 }
 
@@ -107,7 +107,7 @@ void userfault_order_exits(struct kvm_vcpu *vcpu, struct userfault_slot *s,
 	vcpu_regs_get(vcpu, &regs);
 
 	userfault_order(s->vm, op, gva + page * s->page_size,
-			      userfault_gfn(s, page), 1, 0);
+			userfault_gfn(s, page), 1, 0);
 	userfault_run_expect(vcpu, userfault_gpa(s, page), userfault_op_flags(op));
 	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, userfault_exits), before + 1);
 
