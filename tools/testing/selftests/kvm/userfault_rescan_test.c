@@ -66,16 +66,6 @@ static void set_guest(struct kvm_vm *vm, u64 first, u64 nr)
 	sync_global_to_guest(vm, guest_nr);
 }
 
-static void run_ok(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
-}
-
 static int rescan(struct kvm_vm *vm, struct kvm_userfault_range *range)
 {
 	return __vm_ioctl(vm, KVM_USERFAULT_RESCAN, range);
@@ -114,7 +104,7 @@ static struct kvm_vm *create(struct kvm_vcpu **vcpu, struct userfault_slot **s,
 		userfault_fill(*s, i, GENERATION);
 	userfault_clear_all(*s);
 	set_guest(vm, 0, NPAGES);
-	run_ok(*vcpu);
+	userfault_run_sync(*vcpu);
 	return vm;
 }
 
@@ -197,7 +187,7 @@ static void test_page_out(enum userfault_backing backing)
 		for (i = 0; i < ARRAY_SIZE(out); i++)
 			userfault_set_bit(s, out[i]);
 		/* The bits alone do nothing. */
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 		rescan_pages(s, 0, NPAGES);
 		for (i = 0; i < ARRAY_SIZE(out); i++)
 			memset(userfault_alias(s, out[i]), 0xee, PAGE_SIZE);
@@ -205,7 +195,7 @@ static void test_page_out(enum userfault_backing backing)
 			userfault_run_expect(vcpu, userfault_gpa(s, out[i]), 0);
 			userfault_resolve(s, out[i], GENERATION + !round);
 		}
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 	}
 
 	/*
@@ -216,16 +206,16 @@ static void test_page_out(enum userfault_backing backing)
 		userfault_set_all(s);
 		rescan_pages(s, i, 11);
 		set_guest(vm, 0, i);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 		set_guest(vm, i + 11, 20);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 		set_guest(vm, i, 11);
 		userfault_run_expect(vcpu, userfault_gpa(s, i), 0);
 		userfault_clear_bits(s, i, 10);
 		userfault_run_expect(vcpu, userfault_gpa(s, i + 10), 0);
 		userfault_clear_all(s);
 		set_guest(vm, 0, NPAGES);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 	}
 
 	userfault_slot_free(s);
@@ -255,7 +245,7 @@ static void test_levels(void)
 	rescan_pages(s, 0, NPAGES);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge - 1);
 	set_guest(vm, SPAN, SPAN);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge - 1);
 
 	/* One page of the second span, but outside of the range. */
@@ -272,7 +262,7 @@ static void test_levels(void)
 	userfault_resolve(s, 100, GENERATION);
 	userfault_run_expect(vcpu, userfault_gpa(s, SPAN + 9), 0);
 	userfault_resolve(s, SPAN + 9, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge);
 
 	userfault_slot_free(other);
@@ -302,7 +292,7 @@ static void test_unreadable(void)
 		userfault_fill(s, i, GENERATION);
 	userfault_clear_all(s);
 	set_guest(vm, known - 20, 40);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	TEST_ASSERT(!mprotect((u8 *)s->bitmap + PAGE_SIZE, PAGE_SIZE, PROT_NONE),
 		    "mprotect");
@@ -312,7 +302,7 @@ static void test_unreadable(void)
 	TEST_ASSERT_EQ(range.gpa, userfault_gpa(s, known));
 	TEST_ASSERT_EQ(range.size, (nr - known) * PAGE_SIZE);
 	set_guest(vm, known - 20, 20);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	set_guest(vm, known, 20);
 	userfault_run_expect(vcpu, userfault_gpa(s, known),
 			     KVM_MEMORY_EXIT_FLAG_READ | KVM_MEMORY_EXIT_FLAG_BITMAP);
@@ -321,7 +311,7 @@ static void test_unreadable(void)
 	TEST_ASSERT(!mprotect((u8 *)s->bitmap + PAGE_SIZE, PAGE_SIZE,
 			      PROT_READ | PROT_WRITE), "mprotect");
 	TEST_ASSERT(!rescan(vm, &range) && !range.size, "RESCAN after the repair");
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	userfault_slot_free(s);
 	kvm_vm_free(vm);

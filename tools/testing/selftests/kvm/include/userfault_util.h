@@ -194,6 +194,9 @@ do {									\
 			      KVM_MEMORY_EXIT_FLAG_USERFAULT | (extra));\
 } while (0)
 
+/* Run until the guest syncs; no exit of any other kind is accepted. */
+void userfault_run_sync(struct kvm_vcpu *vcpu);
+
 /*
  * Run until the guest makes a ucall, resolving every userfault exit in this
  * slot with the pattern.  Returns the number of such exits.

@@ -7,6 +7,7 @@
 
 #include "test_util.h"
 #include "kvm_util.h"
+#include "ucall_common.h"
 #include "userfault_util.h"
 
 static const struct userfault_backing_desc {
@@ -386,6 +387,21 @@ void __userfault_assert_exit(struct kvm_vcpu *vcpu, int ret, gpa_t gpa,
 		    run->exit_reason, exit_reason_str(run->exit_reason),
 		    run->memory_fault.flags, run->memory_fault.gpa,
 		    run->memory_fault.size);
+}
+
+void userfault_run_sync(struct kvm_vcpu *vcpu)
+{
+	int ret = __userfault_run(vcpu);
+	struct ucall uc;
+
+	TEST_ASSERT(!ret, "KVM_RUN: errno %d, exit reason %u (%s), flags 0x%llx gpa 0x%llx",
+		    errno, vcpu->run->exit_reason,
+		    exit_reason_str(vcpu->run->exit_reason),
+		    vcpu->run->memory_fault.flags, vcpu->run->memory_fault.gpa);
+
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
 }
 
 u64 userfault_run_resolving(struct kvm_vcpu *vcpu, struct userfault_slot *s,

@@ -146,7 +146,7 @@ static void test_halted(bool absent, bool armed_before)
 		userfault_arm(s);
 	userfault_order(vm, USERFAULT_CHECK, GVA + PAGE * PAGE_SIZE,
 			userfault_gfn(s, PAGE), 0, GENERATION);
-	userfault_run_sync(run.vcpu);
+	userfault_order_run(run.vcpu);
 
 	userfault_order(vm, USERFAULT_CHECK, GVA + PAGE * PAGE_SIZE,
 			userfault_gfn(s, PAGE), 1, GENERATION);
@@ -169,7 +169,7 @@ static void test_halted(bool absent, bool armed_before)
 		/* The access has exited, the completion before it has not. */
 		TEST_ASSERT_EQ(vcpu_get_stat(run.vcpu, userfault_exits), 1);
 		userfault_resolve(s, PAGE, GENERATION);
-		userfault_run_sync(run.vcpu);
+		userfault_order_run(run.vcpu);
 	} else {
 		TEST_ASSERT(!run.ret, "KVM_RUN: %s", strerror(run.err));
 		TEST_ASSERT_EQ(vcpu_get_stat(run.vcpu, userfault_exits), 0);

@@ -117,7 +117,7 @@ static void measure_rescan(u64 nr)
 	struct kvm_vm *vm;
 	u64 rescan, i;
 
-	guest.npages = max(nr, (u64)SZ_2M / PAGE_SIZE);
+	guest.npages = nr < SZ_2M / PAGE_SIZE ? SZ_2M / PAGE_SIZE : nr;
 	guest.touched = guest.npages;
 
 	vm = vm_create_with_one_vcpu(&vcpu, guest_code);

@@ -177,7 +177,7 @@ static void test_fill_2m(enum userfault_backing backing)
 		for (page = first; page < first + SPAN; page++)
 			userfault_fill(s, page, GENERATION + 1);
 		userfault_clear_bits(s, first, SPAN);
-		userfault_run_sync(vcpu);
+		userfault_order_run(vcpu);
 
 		end = get_counts(vcpu);
 		check_pages(vcpu, &start, 1, 0);

@@ -64,7 +64,7 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, struct userfault_slot **
 
 	/* Into L2; an order for no page. */
 	userfault_order(vm, USERFAULT_READ, 0, 0, 0, 0);
-	userfault_run_sync(*vcpu);
+	userfault_order_run(*vcpu);
 	return vm;
 }
 
@@ -112,7 +112,7 @@ static void test_exits(enum userfault_backing backing, bool npt)
 				userfault_run_expect(vcpu, userfault_gpa(s, page),
 						     KVM_MEMORY_EXIT_FLAG_READ);
 			userfault_resolve(s, page, GENERATION);
-			userfault_run_sync(vcpu);
+			userfault_order_run(vcpu);
 			break;
 		case 1:
 			userfault_resolve(s, page, GENERATION);

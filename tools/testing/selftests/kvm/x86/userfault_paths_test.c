@@ -342,7 +342,7 @@ static void test_read_only(enum userfault_backing backing)
 	TEST_ASSERT(run->mmio.is_write && run->mmio.len == 8 &&
 		    run->mmio.phys_addr == userfault_gpa(s, 2) &&
 		    *(u64 *)run->mmio.data == WRITTEN, "Not the write of the guest");
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 	userfault_check(s, 2, GENERATION);
 	ok(vcpu, s, USERFAULT_CHECK, 2, 1, GENERATION);
 

@@ -52,16 +52,6 @@ static void set_guest(struct kvm_vm *vm, u64 page, enum guest_access access)
 	sync_global_to_guest(vm, guest_access);
 }
 
-static void run_ok(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
-}
-
 /* Runs once, to get everything mapped that the guest needs for itself. */
 static struct kvm_vm *create(struct kvm_vcpu **vcpu, struct userfault_slot **s,
 			     enum userfault_backing backing)
@@ -77,7 +67,7 @@ static struct kvm_vm *create(struct kvm_vcpu **vcpu, struct userfault_slot **s,
 	for (access = GUEST_READ; access <= GUEST_EXEC; access++) {
 		memset(userfault_alias(*s, 0), 0xc3, 16);
 		set_guest(vm, 0, access);
-		run_ok(*vcpu);
+		userfault_run_sync(*vcpu);
 	}
 	return vm;
 }
@@ -116,11 +106,11 @@ static void test_one_violation(enum userfault_backing backing)
 			if (touched)
 				memset(userfault_alias(s, page), 0xc3, PAGE_SIZE);
 			userfault_clear_bit(s, page);
-			run_ok(vcpu);
+			userfault_run_sync(vcpu);
 			TEST_ASSERT_EQ(vcpu_get_stat(vcpu, pf_taken), taken + 1);
 
 			/* And the mapping is good for a second time. */
-			run_ok(vcpu);
+			userfault_run_sync(vcpu);
 			TEST_ASSERT_EQ(vcpu_get_stat(vcpu, pf_taken), taken + 1);
 		}
 	}
@@ -153,7 +143,7 @@ static void test_chunk(void)
 	userfault_clear_all(s);
 	for (i = 0; i < NPAGES; i++) {
 		set_guest(vm, i, i % 2 ? GUEST_READ : GUEST_WRITE);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 	}
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 1);
 	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, pf_taken), taken + 1);
@@ -201,7 +191,7 @@ static void test_nothing_to_map(void)
 		    "No memory: %d, exit reason %u", r, vcpu->run->exit_reason);
 	TEST_ASSERT(!mprotect(userfault_hva(s, 20), PAGE_SIZE,
 			      PROT_READ | PROT_WRITE), "mprotect");
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	/* No memslot any more: MMIO. */
 	set_guest(vm, 21, GUEST_READ);
@@ -238,7 +228,7 @@ static void test_immediate_exit(void)
 	TEST_ASSERT(r == -1 && errno == EINTR, "immediate_exit: %d", r);
 	vcpu->run->immediate_exit = 0;
 	userfault_clear_bit(s, 30);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, pf_taken), taken + 1);
 
 	userfault_slot_free(s);

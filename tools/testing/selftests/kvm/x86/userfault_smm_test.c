@@ -131,7 +131,7 @@ static void test_smm(enum userfault_backing backing)
 	/* The other way round, by a write. */
 	userfault_resolve(smm, 1, SMM_GENERATION);
 	TEST_ASSERT_EQ(smm_ok(vcpu, false, 1), expected(smm, 1, SMM_GENERATION));
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 	userfault_order_exits(vcpu, s, USERFAULT_READ, GVA, 1);
 	smm_ok(vcpu, true, 1);
 	TEST_ASSERT_EQ(*(u32 *)userfault_alias(smm, 1), WRITTEN);
@@ -145,7 +145,7 @@ static void test_smm(enum userfault_backing backing)
 	userfault_resolve(smm, 2, SMM_GENERATION);
 	run_handler(vcpu);
 	TEST_ASSERT_EQ(*(u32 *)userfault_alias(smm, 2), WRITTEN);
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 	userfault_order_exits(vcpu, s, USERFAULT_WRITE, GVA, 2);
 
 	/* Neighbours have not come along with any of that. */
@@ -154,7 +154,7 @@ static void test_smm(enum userfault_backing backing)
 	run_handler(vcpu);
 	userfault_run_expect(vcpu, userfault_gpa(s, 2), KVM_MEMORY_EXIT_FLAG_WRITE);
 	userfault_resolve(s, 2, GENERATION);
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 
 	/* All of it mapped in both. */
 	for (page = 0; page < NPAGES; page++) {
@@ -188,7 +188,7 @@ static void test_smm(enum userfault_backing backing)
 			userfault_gfn(s, 4), 1, GENERATION);
 	userfault_run_expect(vcpu, userfault_gpa(s, 4), KVM_MEMORY_EXIT_FLAG_READ);
 	userfault_resolve(s, 4, GENERATION);
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 
 	/* Off: the same page is still absent in SMM. */
 	userfault_disarm(s);

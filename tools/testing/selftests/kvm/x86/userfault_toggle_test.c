@@ -59,16 +59,6 @@ static void set_guest_range(struct kvm_vm *vm, u64 first, u64 nr, u64 generation
 	sync_global_to_guest(vm, guest_generation);
 }
 
-static void run_ok(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
-}
-
 static void fill_all(struct userfault_slot *s, u64 generation)
 {
 	for (u64 i = 0; i < s->npages; i++)
@@ -93,26 +83,26 @@ static void test_arm_disarm(enum userfault_backing backing, u32 flags)
 	virt_map(vm, GVA, GPA, NPAGES);
 	fill_all(s, GENERATION);
 	set_guest_range(vm, 0, NPAGES, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	for (round = 0; round < 3; round++) {
 		/* The bits alone take nothing away that is mapped. */
 		userfault_clear_all(s);
 		for (i = 0; i < ARRAY_SIZE(absent); i++)
 			userfault_set_bit(s, absent[i]);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 
 		userfault_arm(s);
 		for (i = 0; i < ARRAY_SIZE(absent); i++) {
 			userfault_run_expect(vcpu, userfault_gpa(s, absent[i]), 0);
 			userfault_resolve(s, absent[i], GENERATION);
 		}
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 
 		/* All absent, and then off: nothing exits any more. */
 		userfault_set_all(s);
 		userfault_disarm(s);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 	}
 
 	userfault_slot_free(s);
@@ -137,7 +127,7 @@ static void test_pointer_change(enum userfault_backing backing)
 
 	userfault_clear_all(s);
 	userfault_arm(s);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	/* Page 3 is absent in the new one. */
 	other = kvm_mmap(s->bitmap_size, PROT_READ | PROT_WRITE,
@@ -148,7 +138,7 @@ static void test_pointer_change(enum userfault_backing backing)
 	TEST_ASSERT(!mprotect(s->bitmap, s->bitmap_size, PROT_NONE), "mprotect");
 	userfault_run_expect(vcpu, userfault_gpa(s, 3), 0);
 	__atomic_store_n(&other[0], 0, __ATOMIC_RELEASE);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	/* NULL: legal, unreadable, and so nothing stays mapped. */
 	userfault_slot_update(s, s->region.flags, NULL);
@@ -157,7 +147,7 @@ static void test_pointer_change(enum userfault_backing backing)
 		    "With a NULL bitmap: exit reason %u", vcpu->run->exit_reason);
 
 	userfault_slot_update(s, s->region.flags, other);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	kvm_munmap(other, s->bitmap_size);
 	TEST_ASSERT(!mprotect(s->bitmap, s->bitmap_size, PROT_READ | PROT_WRITE),
@@ -194,7 +184,7 @@ static void test_dirty_logging(void)
 
 			userfault_clear_all(s);
 			userfault_slot_update(s, from, s->bitmap);
-			run_ok(vcpu);
+			userfault_run_sync(vcpu);
 
 			userfault_set_bit(s, 5);
 			userfault_slot_update(s, to, s->bitmap);
@@ -206,7 +196,7 @@ static void test_dirty_logging(void)
 				userfault_run_expect(vcpu, userfault_gpa(s, 5), 0);
 				userfault_resolve(s, 5, GENERATION);
 			}
-			run_ok(vcpu);
+			userfault_run_sync(vcpu);
 		}
 	}
 	userfault_slot_free(s);
@@ -238,14 +228,14 @@ static void test_levels(void)
 
 	/* What the guest itself takes, code and page tables, comes on top. */
 	huge = vm_get_stat(vm, pages_2m);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	small = vm_get_stat(vm, pages_4k);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 2);
 
 	/* Armed with clear bits: nothing has to change. */
 	userfault_clear_all(s);
 	userfault_arm(s);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 2);
 	userfault_disarm(s);
 
@@ -259,7 +249,7 @@ static void test_levels(void)
 
 	/* Its fault is the one that finds all bits clear. */
 	userfault_resolve(s, 100, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 2);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small);
 
@@ -268,7 +258,7 @@ static void test_levels(void)
 	userfault_set_bit(s, 200);
 	userfault_arm(s);
 	set_guest_range(vm, 0, 200, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small + 200);
 	userfault_disarm(s);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 2);
@@ -308,7 +298,7 @@ static void test_levels_unaligned(void)
 
 	/* All of it, to get the guest's own code and tables mapped; then drop it. */
 	set_guest_range(vm, offset, nr, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	userfault_set_all(s);
 	userfault_arm(s);
 	small = vm_get_stat(vm, pages_4k);
@@ -320,7 +310,7 @@ static void test_levels_unaligned(void)
 	userfault_set_bit(s, last + 1);
 	userfault_arm(s);
 	set_guest_range(vm, offset + first, span, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 1);
 	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small);
 	userfault_disarm(s);
@@ -334,14 +324,14 @@ static void test_levels_unaligned(void)
 		/* A page of the span that is present, next to it or far away. */
 		set_guest_range(vm, offset + (inside[i] == first ? last : first), 1,
 				GENERATION);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 		TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge);
 		TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small + 1);
 
 		set_guest_range(vm, offset + inside[i], 1, GENERATION);
 		userfault_run_expect(vcpu, userfault_gpa(s, inside[i]), 0);
 		userfault_resolve(s, inside[i], GENERATION);
-		run_ok(vcpu);
+		userfault_run_sync(vcpu);
 		TEST_ASSERT_EQ(vm_get_stat(vm, pages_2m), huge + 1);
 		TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small);
 		userfault_disarm(s);
@@ -436,13 +426,13 @@ static void test_dirty_log_recovery(void)
 	userfault_clear_all(s);
 	userfault_set_bit(s, 5);
 	set_guest_range(vm, 0, 5, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	userfault_slot_update(s, KVM_MEM_USERFAULT, s->bitmap);
 	set_guest_range(vm, 0, NPAGES, GENERATION);
 	userfault_run_expect(vcpu, userfault_gpa(s, 5), 0);
 	userfault_resolve(s, 5, GENERATION);
-	run_ok(vcpu);
+	userfault_run_sync(vcpu);
 
 	userfault_slot_free(s);
 	kvm_vm_free(vm);

@@ -34,7 +34,7 @@ void userfault_order(struct kvm_vm *vm, enum userfault_op op, u64 gva,
 		     u64 gfn, u64 nr, u64 arg);
 
 /* Run until the order is done; no exit of any other kind is accepted. */
-void userfault_run_sync(struct kvm_vcpu *vcpu);
+void userfault_order_run(struct kvm_vcpu *vcpu);
 
 /*
  * The same for pages of a slot that the guest has mapped at @gva: the order goes

@@ -71,7 +71,7 @@ void userfault_order(struct kvm_vm *vm, enum userfault_op op, u64 gva,
 	sync_global_to_guest(vm, guest_order);
 }
 
-void userfault_run_sync(struct kvm_vcpu *vcpu)
+void userfault_order_run(struct kvm_vcpu *vcpu)
 {
 	int ret = __userfault_run(vcpu);
 	struct ucall uc;
@@ -95,7 +95,7 @@ void userfault_order_ok(struct kvm_vcpu *vcpu, struct userfault_slot *s,
 {
 	userfault_order(s->vm, op, gva + page * s->page_size,
 			userfault_gfn(s, page), nr, arg);
-	userfault_run_sync(vcpu);
+	userfault_order_run(vcpu);
 }
 
 void userfault_order_exits(struct kvm_vcpu *vcpu, struct userfault_slot *s,
