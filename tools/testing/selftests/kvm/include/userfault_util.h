@@ -47,8 +47,12 @@ struct userfault_slot {
 	u8 *alias;
 	int fd;				/* memfd or guest_memfd, or -1 */
 
-	/* Page-aligned and mmap()ed, so that a test can take it away. */
+	/*
+	 * Page-aligned and mmap()ed, so that a test can take it away; of a memfd,
+	 * so that another process can have it, too.
+	 */
 	u64 *bitmap;
+	int bitmap_fd;
 	size_t bitmap_size;
 };
 

@@ -150,8 +150,9 @@ struct userfault_slot *userfault_slot_alloc(struct kvm_vm *vm, u32 slot,
 
 	/* KVM wants a map of whole 64-bit words; mmap() makes it whole pages. */
 	s->bitmap_size = align_up(DIV_ROUND_UP(npages, 8), s->page_size);
+	s->bitmap_fd = kvm_memfd_alloc(s->bitmap_size, false);
 	s->bitmap = kvm_mmap(s->bitmap_size, PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_ANONYMOUS, -1);
+			     MAP_SHARED, s->bitmap_fd);
 
 	s->region.slot = slot;
 	s->region.guest_phys_addr = gpa;
@@ -197,6 +198,7 @@ void userfault_slot_free(struct userfault_slot *s)
 		kvm_munmap(s->alias, size);
 	kvm_munmap(s->mem, size);
 	kvm_munmap(s->bitmap, s->bitmap_size);
+	close(s->bitmap_fd);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);
