@@ -48,9 +48,10 @@ function matrix(	b, i, list)
 		target("KVM userfault alone, " list[i] ": at most 15000", "kuf", list[i], 15000)
 	for (i = 1; i <= 2; i++)
 		target("KVM userfault alone, " list[i] ": less than userfaultfd", "kuf", list[i], 0, "uffd")
-	for (i = 1; i <= 3; i++)
-		target("the userfault fd, " list[i] ": less than userfaultfd on anon", "kuf-fd", list[i],
-		       cost["uffd", "anon"])
+	for (i = 1; i <= 2; i++)
+		target("the userfault fd, " list[i] ": less than userfaultfd", "kuf-fd", list[i], 0, "uffd")
+	if (("kuf-fd", "gmem") in cost)
+		printf "%-60s %6d\n", "for comparison: the userfault fd, gmem", cost["kuf-fd", "gmem"]
 	if (("prefilled-alias", "shmem") in cost)
 		printf "%-60s %6d\n", "for comparison: shmem, filled, not in the host's page table",
 		       cost["prefilled-alias", "shmem"]
