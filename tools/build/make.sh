@@ -36,11 +36,13 @@ as_ktap()
 
 host_tests()
 {
-	local started=$SECONDS
+	local started=$SECONDS name
 	say "== host tests"
-	# A failure counts in the end, by its KTAP; nothing else depends on it.
-	"$REPO/tests/apply/run.sh" >"$BUILD/host.ktap" || true
-	grep -v '^ok' "$BUILD/host.ktap" >&2 || true
+	for name in apply uapi; do
+		# A failure counts in the end, by its KTAP; nothing else depends on it.
+		"$REPO/tests/$name/run.sh" >"$BUILD/host-$name.ktap" || true
+		grep -v '^ok' "$BUILD/host-$name.ktap" >&2 || true
+	done
 	record host-tests $((SECONDS - started))
 }
 
@@ -71,7 +73,7 @@ bench)
 test)
 	kernel "$CONFIG"
 	host_tests
-	"$KUF_BIN/runtests.sh" quick "$BUILD/host.ktap"
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi}.ktap
 	;;
 test-all)
 	kernel debug
@@ -80,7 +82,7 @@ test-all)
 	as_ktap "$BUILD/debug.ktap" debug-kernel "$KUF_BIN/runtests.sh" quick
 	record debug-tests $((SECONDS - started))
 	kernel fast
-	more=("$BUILD/host.ktap" "$BUILD/debug.ktap")
+	more=("$BUILD"/host-{apply,uapi}.ktap "$BUILD/debug.ktap")
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
