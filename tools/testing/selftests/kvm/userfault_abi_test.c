@@ -195,6 +195,9 @@ static void test_memslot(void)
 	u64 map[4] = {};
 	void *mem = kvm_mmap(SIZE, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	/* x86 leaves out the last page; a pointer beyond 2^48 needs 5 levels. */
+	bool la57 = !set_region(vm, KVM_MEM_USERFAULT, mem, 1ul << 48);
+	const u64 user_end = (1ul << (la57 ? 56 : 47)) - PAGE_SIZE;
 	struct kvm_userspace_memory_region2 garbage;
 	struct kvm_userspace_memory_region v1 = {
 		.slot = SLOT,
@@ -204,6 +207,8 @@ static void test_memslot(void)
 	};
 
 	pr_info("Memslots\n");
+	if (la57)
+		TEST_ASSERT(!set_region(vm, 0, NULL, 0), "Deleting the slot");
 
 	/* With and without a live slot. */
 	for (int live = 0; live <= 1; live++) {
@@ -225,6 +230,13 @@ static void test_memslot(void)
 		if (!live)
 			assert_no_slot(vm);
 	}
+	TEST_ASSERT(!set_region(vm, 0, NULL, 0), "Deleting the slot");
+
+	/* All of it has to be in user space, of whatever size that is. */
+	ASSERT_FAILS(set_region(vm, KVM_MEM_USERFAULT, mem, user_end - map_size + 8),
+		     EINVAL);
+	TEST_ASSERT(!set_region(vm, KVM_MEM_USERFAULT, mem, user_end - map_size),
+		    "The end of user space");
 	TEST_ASSERT(!set_region(vm, 0, NULL, 0), "Deleting the slot");
 
 	/* The bit is refused in the v1 ioctl, which has no pointer. */
