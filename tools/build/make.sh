@@ -79,10 +79,12 @@ test-all)
 	kernel debug
 	host_tests
 	started=$SECONDS
-	as_ktap "$BUILD/debug.ktap" debug-kernel "$KUF_BIN/runtests.sh" quick
+	for list in quick debug; do
+		as_ktap "$BUILD/debug-$list.ktap" "debug-kernel.$list" "$KUF_BIN/runtests.sh" "$list"
+	done
 	record debug-tests $((SECONDS - started))
 	kernel fast
-	more=("$BUILD"/host-{apply,uapi}.ktap "$BUILD/debug.ktap")
+	more=("$BUILD"/host-{apply,uapi}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
