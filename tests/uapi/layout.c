@@ -6,14 +6,15 @@
 #include <stddef.h>
 #include <linux/kvm_userfault.h>
 
-#ifndef __cplusplus
-#define static_assert _Static_assert
-#endif
-
+/* No C library for 32 bits is needed this way; the name tells what is wrong. */
+#define ASSERT(name, what) \
+	extern char name[(what) ? 1 : -1]
 #define SIZE(type, size) \
-	static_assert(sizeof(struct type) == (size), #type)
+	ASSERT(size_of_##type, sizeof(struct type) == (size))
 #define AT(type, member, offset) \
-	static_assert(offsetof(struct type, member) == (offset), #type "." #member)
+	ASSERT(type##_##member, offsetof(struct type, member) == (offset))
+#define NUMBER(name, number) \
+	ASSERT(number_of_##name, KVM_USERFAULT_##name == (number))
 
 SIZE(kvm_userfault_range, 64);
 AT(kvm_userfault_range, flags, 16);
@@ -39,10 +40,10 @@ SIZE(kvm_userfault_poison_range, 32);
 SIZE(kvm_userfault_inject, 64);
 AT(kvm_userfault_inject, access, 16);
 
-static_assert(KVM_USERFAULT_CREATE_FD == 0x4020aef0, "CREATE_FD");
-static_assert(KVM_USERFAULT_RESCAN == 0xc040aef1, "RESCAN");
-static_assert(KVM_USERFAULT_POISON == 0xc040aef2, "POISON");
-static_assert(KVM_USERFAULT_GET_POISON == 0xc040aef3, "GET_POISON");
-static_assert(KVM_USERFAULT_INJECT == 0xc040aef4, "INJECT");
-static_assert(KVM_USERFAULT_WAKE == 0x4040aef8, "WAKE");
-static_assert(KVM_USERFAULT_REPLAY == 0xaef9, "REPLAY");
+NUMBER(CREATE_FD, 0x4020aef0);
+NUMBER(RESCAN, 0xc040aef1);
+NUMBER(POISON, 0xc040aef2);
+NUMBER(GET_POISON, 0xc040aef3);
+NUMBER(INJECT, 0xc040aef4);
+NUMBER(WAKE, 0x4040aef8);
+NUMBER(REPLAY, 0xaef9);
