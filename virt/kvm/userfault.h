@@ -12,6 +12,7 @@
 #include <linux/rcuwait.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/string.h>
 #include <linux/wait.h>
 
 /* Bits of one word say which buckets hold events to be read. */
@@ -90,6 +91,15 @@ static inline bool kvm_userfault_has_feature(struct kvm *kvm, u64 feature)
 	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 
 	return uf && (atomic64_read(&uf->features) & feature);
+}
+
+/* Which address spaces there are depends on the ioctl. */
+static inline bool kvm_userfault_range_valid(const struct kvm_userfault_range *range)
+{
+	return !range->flags && !range->pad &&
+	       !memchr_inv(range->reserved, 0, sizeof(range->reserved)) &&
+	       PAGE_ALIGNED(range->gpa) && PAGE_ALIGNED(range->size) &&
+	       range->gpa + range->size > range->gpa;
 }
 
 void kvm_userfault_put(struct kvm_userfault *uf);

@@ -317,10 +317,7 @@ static int kvm_userfault_wake(struct kvm_userfault *uf,
 	gfn_t end = start + (range->size >> PAGE_SHIFT);
 	unsigned int nr;
 
-	if (range->flags || range->pad ||
-	    memchr_inv(range->reserved, 0, sizeof(range->reserved)) ||
-	    !PAGE_ALIGNED(range->gpa) || !PAGE_ALIGNED(range->size) ||
-	    range->gpa + range->size <= range->gpa)
+	if (!kvm_userfault_range_valid(range))
 		return -EINVAL;
 	if (range->as_id != KVM_USERFAULT_AS_ALL && range->as_id > U16_MAX)
 		return -EINVAL;

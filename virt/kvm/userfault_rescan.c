@@ -234,10 +234,7 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 
 	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_RESCAN))
 		return -EPERM;
-	if (range->flags || range->pad ||
-	    memchr_inv(range->reserved, 0, sizeof(range->reserved)) ||
-	    !PAGE_ALIGNED(range->gpa) || !PAGE_ALIGNED(range->size) ||
-	    range->gpa + range->size <= range->gpa)
+	if (!kvm_userfault_range_valid(range))
 		return -EINVAL;
 	if (range->as_id != KVM_USERFAULT_AS_ALL &&
 	    range->as_id >= kvm_arch_nr_memslot_as_ids(kvm))

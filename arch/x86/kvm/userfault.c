@@ -3,8 +3,9 @@
  * KVM Userfault on x86: the questions that the MMU asks, and mapping a page when
  * the guest is entered again.
  *
- * The decision and the level cap run in a vCPU's ioctl, with kvm->srcu held, preemption and page
- * faults enabled and no lock taken, and after mmu_invalidate_seq was sampled.
+ * The decision and the level cap run in a vCPU's ioctl, with kvm->srcu held,
+ * preemption and page faults enabled and no lock taken, and after
+ * mmu_invalidate_seq was sampled.
  */
 #include <linux/kvm_host.h>
 

@@ -51,22 +51,6 @@ static void guest_code(u64 first, u64 nr)
 	}
 }
 
-static void get_sync(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	case UCALL_SYNC:
-		break;
-	default:
-		TEST_FAIL("Exit reason %u (%s)", vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
-}
-
 static struct kvm_vm *create_vm(u32 nr_vcpus, struct kvm_vcpu **vcpus)
 {
 	struct kvm_vm *vm = vm_create_with_vcpus(nr_vcpus, guest_code, vcpus);
@@ -132,7 +116,7 @@ static void *race_vcpu(void *arg)
 		int r = __userfault_run(vcpu);
 
 		if (!r) {
-			get_sync(vcpu);
+			userfault_assert_sync(vcpu);
 			WRITE_ONCE(seen->syncs, seen->syncs + 1);
 			continue;
 		}
@@ -307,7 +291,7 @@ static void test_uffd(void)
 	uffd_unblock(uffd, s->bitmap, content, thread);
 	userfault_resolve(s, ABSENT, GENERATION);
 	vcpu_run(vcpu);
-	get_sync(vcpu);
+	userfault_assert_sync(vcpu);
 
 	/* The ioctl waits: it has to know what to drop. */
 	userfault_disarm(s);
@@ -316,7 +300,7 @@ static void test_uffd(void)
 	userfault_run_expect(vcpu, userfault_gpa(s, ABSENT), KVM_MEMORY_EXIT_FLAG_READ);
 	userfault_resolve(s, ABSENT, GENERATION);
 	vcpu_run(vcpu);
-	get_sync(vcpu);
+	userfault_assert_sync(vcpu);
 
 	close(uffd);
 	kvm_munmap(s->bitmap, PAGE_SIZE);
@@ -366,7 +350,7 @@ static void test_fault_in_flight(bool armed, bool swap)
 
 	userfault_resolve(s, ABSENT, GENERATION);
 	vcpu_run(vcpu);
-	get_sync(vcpu);
+	userfault_assert_sync(vcpu);
 
 	close(uffd);
 	kvm_munmap(garbage, PAGE_SIZE);

@@ -60,29 +60,13 @@ static void set_guest_range(struct kvm_vm *vm, u64 first, u64 nr)
 	sync_global_to_guest(vm, guest_nr);
 }
 
-static void get_sync(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	case UCALL_SYNC:
-		break;
-	default:
-		TEST_FAIL("Exit reason %u (%s)", vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
-}
-
 /* The guest ends what it has begun, and nothing stops it. */
 static void run_on(struct kvm_vcpu *vcpu)
 {
 	u64 exits = vcpu_get_stat(vcpu, userfault_exits);
 
 	vcpu_run(vcpu);
-	get_sync(vcpu);
+	userfault_assert_sync(vcpu);
 	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, userfault_exits), exits);
 }
 

@@ -358,42 +358,20 @@ static void test_interrupted(void)
 	kvm_vm_free(vm);
 }
 
-static bool vcpu_stop;
-
-static void *vcpu_thread(void *arg)
-{
-	struct kvm_vcpu *vcpu = arg;
-
-	while (!READ_ONCE(vcpu_stop)) {
-		int r = __userfault_run(vcpu);
-		struct ucall uc;
-
-		if (__userfault_is_exit(vcpu, r)) {
-			sched_yield();
-			continue;
-		}
-		TEST_ASSERT(!r, "KVM_RUN: %s", strerror(errno));
-		if (get_ucall(vcpu, &uc) == UCALL_ABORT)
-			REPORT_GUEST_ASSERT(uc);
-	}
-	return NULL;
-}
-
 /* Whenever RESCAN has returned, nobody sees what is done to the page. */
 static void test_running(enum userfault_backing backing)
 {
+	struct userfault_loop loop;
 	struct userfault_slot *s;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	pthread_t thread;
 	int round;
 
 	pr_info("with a vCPU running: %s\n", userfault_backing_name(backing));
 
 	vm = create(&vcpu, &s, backing);
 	set_guest(vm, 0, 64);
-	WRITE_ONCE(vcpu_stop, false);
-	kvm_pthread_create(&thread, NULL, vcpu_thread, vcpu);
+	userfault_loop_start(&loop, vcpu);
 	for (round = 0; round < 200; round++) {
 		u64 page = (round * 7) % 64;
 
@@ -404,8 +382,7 @@ static void test_running(enum userfault_backing backing)
 		userfault_resolve(s, page, GENERATION + round % 2);
 		usleep(200);
 	}
-	WRITE_ONCE(vcpu_stop, true);
-	kvm_pthread_join(thread, NULL);
+	userfault_loop_stop(&loop);
 	userfault_slot_free(s);
 	kvm_vm_free(vm);
 }

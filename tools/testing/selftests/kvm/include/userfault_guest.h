@@ -34,8 +34,6 @@ void userfault_guest_set(struct kvm_vm *vm, gpa_t base, u64 first, u64 nr,
  * no bitmap stops that (yet).  It is one word, as opposed to a mapped page.
  */
 void userfault_guest_set_tries(struct kvm_vm *vm, int tries);
-/* The vCPU has to have exited because the guest has done it. */
-void userfault_guest_assert_done(struct kvm_vcpu *vcpu);
 /* It does what was set, and no userfault exit comes in between. */
 void userfault_guest_run_on(struct kvm_vcpu *vcpu);
 

@@ -13,6 +13,8 @@
 #ifndef SELFTEST_KVM_USERFAULT_UTIL_H
 #define SELFTEST_KVM_USERFAULT_UTIL_H
 
+#include <pthread.h>
+
 #include <linux/kvm_userfault.h>
 
 #include "kvm_util.h"
@@ -198,8 +200,25 @@ do {									\
 			      KVM_MEMORY_EXIT_FLAG_USERFAULT | (extra));\
 } while (0)
 
+/* The same, and assert that it worked: no userfault exit, no other error. */
+void userfault_run(struct kvm_vcpu *vcpu);
+/* Assert that the vCPU has exited because the guest syncs. */
+void userfault_assert_sync(struct kvm_vcpu *vcpu);
 /* Run until the guest syncs; no exit of any other kind is accepted. */
 void userfault_run_sync(struct kvm_vcpu *vcpu);
+
+/*
+ * A thread that runs a guest which syncs now and then, and tries again when there
+ * is a userfault exit: somebody else fills the page.
+ */
+struct userfault_loop {
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	bool stop;
+};
+
+void userfault_loop_start(struct userfault_loop *loop, struct kvm_vcpu *vcpu);
+void userfault_loop_stop(struct userfault_loop *loop);
 
 /*
  * Run until the guest makes a ucall, resolving every userfault exit in this

@@ -97,28 +97,12 @@ void userfault_guest_set_tries(struct kvm_vm *vm, int tries)
 	sync_global_to_guest(vm, guest_tries);
 }
 
-void userfault_guest_assert_done(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	case UCALL_SYNC:
-		break;
-	default:
-		TEST_FAIL("Exit reason %u (%s)", vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
-}
-
 void userfault_guest_run_on(struct kvm_vcpu *vcpu)
 {
 	u64 exits = vcpu_get_stat(vcpu, userfault_exits);
 
 	vcpu_run(vcpu);
-	userfault_guest_assert_done(vcpu);
+	userfault_assert_sync(vcpu);
 	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, userfault_exits), exits);
 }
 
@@ -175,6 +159,6 @@ void userfault_guest_read_missing(struct kvm_vcpu *vcpu, gpa_t base, u64 page,
 		if (!userfault_guest_mmio(vcpu, base, generation))
 			break;
 	}
-	userfault_guest_assert_done(vcpu);
+	userfault_assert_sync(vcpu);
 	TEST_ASSERT_EQ(words, PAGE_SIZE / sizeof(u64));
 }

@@ -391,19 +391,65 @@ void __userfault_assert_exit(struct kvm_vcpu *vcpu, int ret, gpa_t gpa,
 		    run->memory_fault.size);
 }
 
-void userfault_run_sync(struct kvm_vcpu *vcpu)
+void userfault_run(struct kvm_vcpu *vcpu)
 {
 	int ret = __userfault_run(vcpu);
-	struct ucall uc;
 
 	TEST_ASSERT(!ret, "KVM_RUN: errno %d, exit reason %u (%s), flags 0x%llx gpa 0x%llx",
 		    errno, vcpu->run->exit_reason,
 		    exit_reason_str(vcpu->run->exit_reason),
 		    vcpu->run->memory_fault.flags, vcpu->run->memory_fault.gpa);
+}
 
-	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+void userfault_assert_sync(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_ABORT:
 		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
+		break;
+	case UCALL_SYNC:
+		break;
+	default:
+		TEST_FAIL("Exit reason %u (%s)", vcpu->run->exit_reason,
+			  exit_reason_str(vcpu->run->exit_reason));
+	}
+}
+
+void userfault_run_sync(struct kvm_vcpu *vcpu)
+{
+	userfault_run(vcpu);
+	userfault_assert_sync(vcpu);
+}
+
+static void *run_loop(void *arg)
+{
+	struct userfault_loop *loop = arg;
+	int ret;
+
+	while (!READ_ONCE(loop->stop)) {
+		ret = __userfault_run(loop->vcpu);
+		if (__userfault_is_exit(loop->vcpu, ret)) {
+			sched_yield();
+			continue;
+		}
+		TEST_ASSERT(!ret, "KVM_RUN: %s", strerror(errno));
+		userfault_assert_sync(loop->vcpu);
+	}
+	return NULL;
+}
+
+void userfault_loop_start(struct userfault_loop *loop, struct kvm_vcpu *vcpu)
+{
+	*loop = (struct userfault_loop) { .vcpu = vcpu };
+	kvm_pthread_create(&loop->thread, NULL, run_loop, loop);
+}
+
+void userfault_loop_stop(struct userfault_loop *loop)
+{
+	WRITE_ONCE(loop->stop, true);
+	kvm_pthread_join(loop->thread, NULL);
 }
 
 u64 userfault_run_resolving(struct kvm_vcpu *vcpu, struct userfault_slot *s,

@@ -364,7 +364,7 @@ static void *run_thread(void *arg)
 		}
 		TEST_ASSERT(!r, "KVM_RUN: %s, exit reason %u", strerror(errno),
 			    vcpu->run->exit_reason);
-		userfault_guest_assert_done(vcpu);
+		userfault_assert_sync(vcpu);
 		WRITE_ONCE(nr_done, nr_done + 1);
 	}
 	return NULL;

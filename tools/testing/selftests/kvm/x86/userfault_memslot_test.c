@@ -170,7 +170,7 @@ static void test_readonly(void)
 			    vcpu->run->mmio.phys_addr == userfault_gpa(s, 3) + writes * 8,
 			    "MMIO at 0x%llx", vcpu->run->mmio.phys_addr);
 	}
-	userfault_guest_assert_done(vcpu);
+	userfault_assert_sync(vcpu);
 	TEST_ASSERT_EQ(writes, PAGE_SIZE / 8);
 	userfault_guest_read(vcpu, s, 0, NPAGES, 0);
 	userfault_guest_destroy(s);
@@ -193,7 +193,7 @@ static void *vcpu_thread(void *arg)
 	do {
 		vcpu_run(vcpu);
 	} while (userfault_guest_mmio(vcpu, GPA, 0));
-	userfault_guest_assert_done(vcpu);
+	userfault_assert_sync(vcpu);
 	return NULL;
 }
 
@@ -298,7 +298,7 @@ static void *race_vcpu(void *unused)
 			WRITE_ONCE(race.missing, race.missing + 1);
 			sched_yield();
 		} else {
-			userfault_guest_assert_done(vcpu);
+			userfault_assert_sync(vcpu);
 			WRITE_ONCE(race.syncs, race.syncs + 1);
 		}
 	}

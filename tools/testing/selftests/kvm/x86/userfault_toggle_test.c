@@ -341,28 +341,6 @@ static void test_levels_unaligned(void)
 	kvm_vm_free(vm);
 }
 
-static bool vcpu_stop;
-
-static void *vcpu_thread(void *arg)
-{
-	struct kvm_vcpu *vcpu = arg;
-
-	while (!READ_ONCE(vcpu_stop)) {
-		if (__userfault_run(vcpu)) {
-			TEST_ASSERT(errno == EFAULT &&
-				    vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT,
-				    "KVM_RUN: %s", strerror(errno));
-			sched_yield();
-		} else {
-			struct ucall uc;
-
-			if (get_ucall(vcpu, &uc) == UCALL_ABORT)
-				REPORT_GUEST_ASSERT(uc);
-		}
-	}
-	return NULL;
-}
-
 /*
  * Armed and disarmed while a vCPU runs.  Whenever the ioctl that armed the slot
  * has returned, an absent page can be rewritten without the guest seeing it:
@@ -370,10 +348,10 @@ static void *vcpu_thread(void *arg)
  */
 static void test_running(enum userfault_backing backing)
 {
+	struct userfault_loop loop;
 	struct userfault_slot *s;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	pthread_t thread;
 	int round;
 
 	pr_info("with a vCPU running: %s\n", userfault_backing_name(backing));
@@ -384,8 +362,7 @@ static void test_running(enum userfault_backing backing)
 	fill_all(s, GENERATION);
 	set_guest_range(vm, 0, 64, GENERATION);
 
-	WRITE_ONCE(vcpu_stop, false);
-	kvm_pthread_create(&thread, NULL, vcpu_thread, vcpu);
+	userfault_loop_start(&loop, vcpu);
 
 	for (round = 0; round < 100; round++) {
 		u64 page = round % 64;
@@ -400,8 +377,7 @@ static void test_running(enum userfault_backing backing)
 		userfault_disarm(s);
 	}
 
-	WRITE_ONCE(vcpu_stop, true);
-	kvm_pthread_join(thread, NULL);
+	userfault_loop_stop(&loop);
 	userfault_slot_free(s);
 	kvm_vm_free(vm);
 }
@@ -457,7 +433,8 @@ static void test_reader_in_flight(void)
 	struct uffdio_zeropage zero = {};
 	struct uffdio_register reg = {};
 	struct pollfd pollfd = { .events = POLLIN };
-	pthread_t vcpu_tid, ioctl_tid;
+	struct userfault_loop loop;
+	pthread_t ioctl_tid;
 	struct userfault_slot *s;
 	struct kvm_vcpu *vcpu;
 	struct uffd_msg msg;
@@ -485,8 +462,7 @@ static void test_reader_in_flight(void)
 	fill_all(s, GENERATION);
 	set_guest_range(vm, 0, 1, GENERATION);
 
-	WRITE_ONCE(vcpu_stop, false);
-	kvm_pthread_create(&vcpu_tid, NULL, vcpu_thread, vcpu);
+	userfault_loop_start(&loop, vcpu);
 	TEST_ASSERT(poll(&pollfd, 1, 20000) == 1 &&
 		    read(uffd, &msg, sizeof(msg)) == sizeof(msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT, "No read of the bitmap");
@@ -501,8 +477,7 @@ static void test_reader_in_flight(void)
 	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
 	kvm_pthread_join(ioctl_tid, NULL);
 
-	WRITE_ONCE(vcpu_stop, true);
-	kvm_pthread_join(vcpu_tid, NULL);
+	userfault_loop_stop(&loop);
 	close(uffd);
 	kvm_munmap(map, s->bitmap_size);
 	userfault_slot_free(s);

@@ -73,14 +73,9 @@ void userfault_order(struct kvm_vm *vm, enum userfault_op op, u64 gva,
 
 void userfault_order_run(struct kvm_vcpu *vcpu)
 {
-	int ret = __userfault_run(vcpu);
 	struct ucall uc;
 
-	TEST_ASSERT(!ret, "KVM_RUN: errno %d, exit reason %u (%s), flags 0x%llx gpa 0x%llx",
-		    errno, vcpu->run->exit_reason,
-		    exit_reason_str(vcpu->run->exit_reason),
-		    vcpu->run->memory_fault.flags, vcpu->run->memory_fault.gpa);
-
+	userfault_run(vcpu);
 	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
 		REPORT_GUEST_ASSERT(uc);
 	TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_IO &&
