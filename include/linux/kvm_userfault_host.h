@@ -10,6 +10,7 @@
  */
 
 #include <linux/kvm_host.h>
+#include <linux/kvm_userfault_access.h>
 
 /* kvm_userfault_update_memslot(): the common code has to look at the change. */
 #define KVM_USERFAULT_NOT_MINE	1
@@ -69,7 +70,7 @@ int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
 			     const struct kvm_memory_slot *slot,
 			     enum kvm_userfault_page page, gfn_t gfn,
 			     u64 access, bool is_private);
-bool kvm_userfault_vcpus_wait(struct kvm *kvm);
+int kvm_userfault_stop(struct kvm_vcpu *vcpu);
 int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu);
 
 int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);

@@ -11,6 +11,14 @@
 #include <linux/kvm_types.h>
 #include <linux/types.h>
 
+/* What an access of KVM's own to an absent page does, by where KVM is. */
+enum kvm_userfault_mode {
+	KVM_USERFAULT_MODE_NONE,	/* it fails: not in KVM_RUN */
+	KVM_USERFAULT_MODE_FAIL,	/* it fails, and the caller asks for that */
+	KVM_USERFAULT_MODE_WAIT,	/* it waits where it is */
+	KVM_USERFAULT_MODE_RESTART,	/* it fails, and the caller starts over */
+};
+
 #ifdef CONFIG_KVM_USERFAULT
 
 /* In struct kvm_memory_slot. */
@@ -28,18 +36,51 @@ struct kvm_vm_userfault {
 	struct kvm_userfault *state;
 };
 
-/* In struct kvm_vcpu: the last fault on an absent page. */
+enum kvm_userfault_map_state {
+	KVM_USERFAULT_MAP_NONE,
+	KVM_USERFAULT_MAP_TRIED,	/* not sure yet that the page is present */
+	KVM_USERFAULT_MAP_LOCAL,	/* to be unmapped within this KVM_RUN */
+	KVM_USERFAULT_MAP_LONG,
+};
+
+/* A page that the vCPU has mapped by struct kvm_host_map. */
+struct kvm_userfault_map {
+	gfn_t gfn;
+	u16 as_id;
+	u8 state;	/* enum kvm_userfault_map_state */
+};
+
+/* L1's and L2's pages in VMX (5), or a GHCB; and two local ones. */
+#define KVM_USERFAULT_MAPS	8
+
+/* In struct kvm_vcpu. */
 struct kvm_vcpu_userfault {
+	/* The last fault on an absent page. */
 	gfn_t gfn;
 	u64 flags;	/* KVM_MEMORY_EXIT_FLAG_* */
 	u16 as_id;
 	/* The vCPU has to wait before it enters the guest. */
 	bool wait;
+	/* That is for KVM itself: it makes no sense to enter the guest before. */
+	bool deferred;
+
+	/* KVM's own accesses, on behalf of this vCPU: an enum kvm_userfault_mode. */
+	u8 mode;
+	/* One failed in MODE_RESTART, and is the last fault. */
+	bool restart;
+	/* One failed, or the lookup of a pfn cache, since the mode was set. */
+	bool failed;
+	/* One waits in MODE_WAIT. */
+	bool waits;
+	/* The next map is a local one. */
+	bool map_local;
+	struct kvm_userfault_map maps[KVM_USERFAULT_MAPS];
 };
 
 #define KVM_USERFAULT_VCPU_STATS					       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_exits),		       \
-	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_waits),
+	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_waits),			       \
+	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_own_waits),
 
 #else
 
@@ -50,5 +91,15 @@ struct kvm_vcpu_userfault {};
 #define KVM_USERFAULT_VCPU_STATS
 
 #endif /* CONFIG_KVM_USERFAULT */
+
+/* For the class of local maps, which <linux/kvm_host.h> defines halfway through. */
+struct kvm_vcpu;
+#ifdef CONFIG_KVM_USERFAULT
+void kvm_userfault_map_local(struct kvm_vcpu *vcpu, bool local);
+#else
+static inline void kvm_userfault_map_local(struct kvm_vcpu *vcpu, bool local)
+{
+}
+#endif
 
 #endif /* _LINUX_KVM_USERFAULT_TYPES_H */

@@ -5,8 +5,8 @@
 #
 # usage: tools/build/check.sh [PART...]
 #
-# PART: spdx size shell hooks docs mutations checkpatch sparse; all unless given.
-# The last three need the applied tree, which is made; sparse compiles KVM if need be.
+# PART: spdx size shell hooks docs accessors mutations checkpatch sparse; all unless given.
+# The last four need the applied tree, which is made; sparse compiles KVM if need be.
 # stdout: the findings, and a last line that counts them.
 
 # shellcheck source=lib.sh
@@ -15,7 +15,7 @@
 . "$KUF_BIN/hooks.sh"
 
 parts=("$@")
-((${#parts[@]})) || parts=(spdx size shell hooks docs mutations checkpatch sparse)
+((${#parts[@]})) || parts=(spdx size shell hooks docs accessors mutations checkpatch sparse)
 scratch
 hooks_load
 found=0
@@ -204,6 +204,9 @@ for part in "${parts[@]}"; do
 	docs)
 		need sphinx-build python3-sphinx
 		check_docs >"$KUF_TMP/found"
+		;;
+	accessors)
+		"$KUF_BIN/accessors.sh" "$("$KUF_BIN/tree.sh" | tail -n 1)" >"$KUF_TMP/found" || true
 		;;
 	mutations)
 		need git

@@ -35,7 +35,9 @@
 /* What this build can do, and so far every VM. */
 #define KVM_USERFAULT_FEATURES_SUPPORTED				\
 	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS |	\
-	 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD)
+	 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD |	\
+	 (IS_ENABLED(CONFIG_HAVE_KVM_USERFAULT_OWN) ?			\
+	  KVM_USERFAULT_FEATURE_OWN : 0))
 
 /* The level cap's question: is a whole 2M span present? */
 #define KVM_USERFAULT_SPAN_MAX	512
@@ -106,6 +108,8 @@ void kvm_userfault_destroy_vm(struct kvm *kvm)
 	kvm_userfault_kill(uf);
 	/* A polled grace period may not have ended: its waiter was killed. */
 	synchronize_srcu(&uf->srcu);
+	/* What was to expedite it. */
+	srcu_barrier(&uf->srcu);
 	cleanup_srcu_struct(&uf->srcu);
 	kvm_userfault_put(uf);
 }
@@ -126,6 +130,13 @@ int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		return -ENOMEM;
 
 	atomic64_or(cap->args[0], &uf->features);
+
+	/*
+	 * Pfn caches of absent pages may be valid.  Other accesses ask the bitmap
+	 * from now on; those under way are not of a VM that has opted in.
+	 */
+	if (cap->args[0] & KVM_USERFAULT_FEATURE_OWN)
+		kvm_userfault_drop_gpcs(kvm, 0, ULONG_MAX);
 	return 0;
 }
 
@@ -227,7 +238,8 @@ static void kvm_userfault_disarm(struct kvm *kvm, struct kvm_memory_slot *slot)
  *
  * Returns 0 when all was done here, KVM_USERFAULT_NOT_MINE when the common code
  * has to go on (a move, dirty logging, nothing of ours, or a change that it
- * refuses), or -errno.  -EINTR only goes to a dying process.
+ * refuses), or -errno.  -EINTR only goes to a dying process.  -EBUSY: the slot is armed,
+ * but hardware or KVM goes on using an absent page that it has mapped.
  */
 int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 				 const struct kvm_userspace_memory_region2 *mem)
@@ -235,6 +247,8 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 	const u8 __user *map = u64_to_user_ptr(mem->userfault_bitmap);
 	bool was_armed = slot->flags & KVM_MEM_USERFAULT;
 	bool arm = mem->flags & KVM_MEM_USERFAULT;
+	bool own = kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN);
+	bool changed;
 	bool log_change = (mem->flags ^ slot->flags) & KVM_MEM_LOG_DIRTY_PAGES;
 	int r;
 
@@ -254,7 +268,8 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 	    !kvm_userfault_same_gmem(slot, mem))
 		return -EINVAL;
 
-	if (arm != was_armed || (arm && map != slot->userfault.bitmap)) {
+	changed = arm != was_armed || (arm && map != slot->userfault.bitmap);
+	if (changed) {
 		if (!kvm_arch_userfault_can_drop(kvm))
 			return -EOPNOTSUPP;
 
@@ -276,9 +291,23 @@ int kvm_userfault_update_memslot(struct kvm *kvm, struct kvm_memory_slot *slot,
 		/* Who waits for a page may find it present now. */
 		kvm_userfault_recheck_waiters(kvm_userfault_state(kvm));
 
-		/* Who sees the flag for the first time reads no older map. */
-		if (!r && was_armed)
-			r = kvm_userfault_drain_killable(kvm);
+		/*
+		 * Readers of an older map, and KVM's own accesses to pages that
+		 * were present.  Who sees the flag for the first time reads no
+		 * older map.
+		 */
+		if (!r && (was_armed || own))
+			r = kvm_userfault_drain(kvm, true);
+		if (r)
+			return r;
+	}
+
+	/* Also if a call that failed here is repeated; not for dirty logging's sake. */
+	if (arm && (changed || !log_change)) {
+		gfn_t busy = slot->base_gfn + slot->npages;
+
+		r = kvm_userfault_maps_busy(kvm, slot->as_id, slot->base_gfn,
+					    slot->base_gfn + slot->npages, &busy, true);
 		if (r)
 			return r;
 	}
@@ -385,10 +414,37 @@ int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 	return -EFAULT;
 }
 
+/* What the vCPU was stopped at, or is going to be. */
+void kvm_userfault_record(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+			  gfn_t gfn, u64 flags)
+{
+	vcpu->userfault.gfn = gfn;
+	vcpu->userfault.flags = flags;
+	vcpu->userfault.as_id = slot->as_id;
+	vcpu->userfault.deferred = false;
+}
+
+/*
+ * The vCPU cannot go on with what was recorded.  Returns 0 if it has to call
+ * kvm_userfault_vcpu_wait() before it enters the guest, or -EFAULT with an exit
+ * prepared.
+ */
+int kvm_userfault_stop(struct kvm_vcpu *vcpu)
+{
+	u64 flags = vcpu->userfault.flags;
+
+	/* A bitmap that cannot be read is for the VMM to repair, not a handler. */
+	if (!(flags & KVM_MEMORY_EXIT_FLAG_BITMAP) &&
+	    kvm_userfault_served(vcpu->kvm, flags)) {
+		vcpu->userfault.wait = true;
+		return 0;
+	}
+	return kvm_userfault_exit(vcpu, vcpu->userfault.gfn, flags);
+}
+
 /*
  * A vCPU's guest cannot have @page.  @access has the READ, WRITE, EXEC and
- * PAGE_WALK flags.  Returns 0 if the vCPU has to call kvm_userfault_vcpu_wait()
- * before it enters the guest again, or -EFAULT with an exit prepared.
+ * PAGE_WALK flags.  Returns what kvm_userfault_stop() does.
  */
 int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
 			     const struct kvm_memory_slot *slot,
@@ -403,17 +459,8 @@ int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
 		flags |= KVM_MEMORY_EXIT_FLAG_BITMAP;
 
 	trace_kvm_userfault(vcpu->vcpu_id, gfn_to_gpa(gfn), flags, slot);
-
-	vcpu->userfault.gfn = gfn;
-	vcpu->userfault.flags = flags;
-	vcpu->userfault.as_id = slot->as_id;
-
-	/* A bitmap that cannot be read is for the VMM to repair, not a handler. */
-	if (page == KVM_USERFAULT_ABSENT && kvm_userfault_vcpus_wait(vcpu->kvm)) {
-		vcpu->userfault.wait = true;
-		return 0;
-	}
-	return kvm_userfault_exit(vcpu, gfn, flags);
+	kvm_userfault_record(vcpu, slot, gfn, flags);
+	return kvm_userfault_stop(vcpu);
 }
 
 static int kvm_userfault_ioctl_rescan(struct kvm *kvm, void __user *argp)

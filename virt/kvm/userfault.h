@@ -71,8 +71,9 @@ struct kvm_userfault {
 	struct mutex file_lock;
 	struct kvm_userfault_file __rcu *live;
 	bool dead;			/* the VM is gone */
-	/* May a vCPU wait?  Written under file_lock. */
+	/* Who waits for a page instead of exiting?  Written under file_lock. */
 	bool vcpus_wait;
+	bool own_waits;
 
 	unsigned long pending;		/* buckets with events */
 	atomic_t next_bucket;		/* where the next read() begins */
@@ -107,11 +108,23 @@ void kvm_userfault_put(struct kvm_userfault *uf);
 /* userfault.c */
 unsigned long kvm_userfault_read(struct kvm *kvm, const struct kvm_memory_slot *slot,
 				 gfn_t start, gfn_t end, void *bits, bool *armed);
+void kvm_userfault_record(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+			  gfn_t gfn, u64 flags);
 int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags);
+
+/* userfault_access.c */
+int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
+			    gfn_t *busy, bool killable);
+void kvm_userfault_drop_gpcs(struct kvm *kvm, unsigned long start, unsigned long end);
+
+/* userfault_wait.c */
+bool kvm_userfault_served(struct kvm *kvm, u64 flags);
+int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+				gfn_t gfn, u64 flags);
 
 /* userfault_rescan.c */
 int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
-int kvm_userfault_drain_killable(struct kvm *kvm);
+int kvm_userfault_drain(struct kvm *kvm, bool killable);
 int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range);
 
 /* userfault_fd.c */

@@ -405,8 +405,10 @@ static int kvm_userfault_fd_release(struct inode *inode, struct file *file)
 	mutex_lock(&uf->file_lock);
 	if (kvm_userfault_live(uf) == f) {
 		rcu_assign_pointer(uf->live, NULL);
-		if (!(f->flags & KVM_USERFAULT_FD_STALL))
+		if (!(f->flags & KVM_USERFAULT_FD_STALL)) {
 			WRITE_ONCE(uf->vcpus_wait, false);
+			WRITE_ONCE(uf->own_waits, false);
+		}
 		kvm_userfault_poke(uf, false);
 	}
 	mutex_unlock(&uf->file_lock);
@@ -440,6 +442,7 @@ static int kvm_userfault_go_live(struct kvm_userfault *uf,
 	}
 	rcu_assign_pointer(uf->live, f);
 	WRITE_ONCE(uf->vcpus_wait, f->flags & KVM_USERFAULT_FD_VCPU);
+	WRITE_ONCE(uf->own_waits, true);
 	/* Those who wait, with STALL or for the predecessor. */
 	kvm_userfault_poke(uf, true);
 	return 0;

@@ -4,6 +4,7 @@
  * whose bit is set, and waiting for readers of a bitmap.
  */
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/kvm_host.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
@@ -16,6 +17,9 @@
  * vCPUs wait for it.  A multiple of 8, so that each chunk starts at a byte.
  */
 #define KVM_USERFAULT_CHUNK	4096
+
+/* As many short naps, a millisecond at most, before the drain waits by the tick. */
+#define KVM_USERFAULT_DRAIN_TRIES	20
 
 /*
  * Huge mappings are dropped whole, so the invalidated range names a page's
@@ -50,9 +54,14 @@ static void kvm_userfault_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 		.attr_filter = KVM_FILTER_PRIVATE | KVM_FILTER_SHARED,
 	};
 	bool flush = false;
+	unsigned long hva, hva_end;
 
 	if (rs == nr)
 		return;
+
+	/* Not that of the end: behind the memslot there is none. */
+	hva = __gfn_to_hva_memslot(slot, start + rs);
+	hva_end = hva + (nr - rs) * PAGE_SIZE;
 
 	KVM_MMU_LOCK(kvm);
 	kvm_mmu_invalidate_start(kvm);
@@ -74,6 +83,9 @@ static void kvm_userfault_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 		kvm_flush_remote_tlbs(kvm);
 	kvm_mmu_invalidate_end(kvm);
 	KVM_MMU_UNLOCK(kvm);
+
+	/* Those in between that are present are looked up again. */
+	kvm_userfault_drop_gpcs(kvm, hva, hva_end);
 }
 
 /*
@@ -116,18 +128,27 @@ int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot)
 
 /*
  * Wait until everybody who may have read a bitmap, flag or pointer from before
- * has finished.  A reader can sleep in the page fault of the bitmap itself, for
- * as long as userspace likes, so let the caller be killed.
+ * has finished, and with that KVM's own accesses to pages that were present then.
+ * Either can sleep in a page fault, of the bitmap or of the page, for as long as
+ * userspace likes, so let the caller be killed or interrupted.
  */
-int kvm_userfault_drain_killable(struct kvm *kvm)
+int kvm_userfault_drain(struct kvm *kvm, bool killable)
 {
 	struct srcu_struct *srcu = &kvm->userfault.state->srcu;
-	unsigned long cookie = start_poll_synchronize_srcu(srcu);
+	unsigned long cookie;
+	int tries = 0;
+
+	/* Mostly there is nobody to wait for; do not take ticks to find that out. */
+	srcu_expedite_current(srcu);
+	cookie = start_poll_synchronize_srcu(srcu);
 
 	while (!poll_state_synchronize_srcu(srcu, cookie)) {
-		if (fatal_signal_pending(current))
+		if (killable ? fatal_signal_pending(current) : signal_pending(current))
 			return -EINTR;
-		schedule_timeout_killable(1);
+		if (tries++ < KVM_USERFAULT_DRAIN_TRIES)
+			usleep_range(20, 50);
+		else
+			schedule_timeout_uninterruptible(1);
 	}
 	return 0;
 }
@@ -229,7 +250,9 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 	gfn_t start = gpa_to_gfn(range->gpa), next;
 	gfn_t end = start + (range->size >> PAGE_SHIFT);
 	gfn_t at = start, bad = end;
+	bool own = kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN);
 	bool found = false;
+	gfn_t busy;
 	int r = 0, idx;
 
 	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_RESCAN))
@@ -269,6 +292,22 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 			break;
 		}
 		cond_resched();
+	}
+
+	/*
+	 * What was mapped is not any more; now those of KVM's own accesses that
+	 * had found the pages present.
+	 */
+	busy = at;
+	if (own && found) {
+		int r2 = kvm_userfault_maps_busy(kvm, range->as_id, start, at, &busy, false);
+
+		if (r2 != -EINTR && kvm_userfault_drain(kvm, false))
+			r2 = -EINTR;
+		if (r2) {
+			r = r2;
+			at = r == -EINTR ? start : busy;
+		}
 	}
 
 	range->size -= gfn_to_gpa(at - start);

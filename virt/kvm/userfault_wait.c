@@ -9,26 +9,64 @@
 
 #include "userfault.h"
 
-/* Does a vCPU that hits an absent page wait for it, instead of exiting? */
-bool kvm_userfault_vcpus_wait(struct kvm *kvm)
+/*
+ * Does a vCPU wait for an absent page, instead of exiting?  For its guest's
+ * accesses the owner of the fd says so; those of KVM's own wait if there is a fd.
+ */
+bool kvm_userfault_served(struct kvm *kvm, u64 flags)
 {
-	return READ_ONCE(kvm_userfault_state(kvm)->vcpus_wait);
+	struct kvm_userfault *uf = kvm_userfault_state(kvm);
+
+	return flags & KVM_MEMORY_EXIT_FLAG_OWN ? READ_ONCE(uf->own_waits) :
+						  READ_ONCE(uf->vcpus_wait);
 }
 
-static bool kvm_userfault_still_absent(struct kvm *kvm,
-				       const struct kvm_userfault_waiter *w)
+static enum kvm_userfault_page kvm_userfault_slot_page(struct kvm *kvm,
+						       const struct kvm_memory_slot *slot,
+						       gfn_t gfn)
 {
-	const struct kvm_memory_slot *slot;
-	bool absent;
+	if (!slot || slot->flags & KVM_MEMSLOT_INVALID ||
+	    !kvm_memslot_userfault_armed(slot))
+		return KVM_USERFAULT_PRESENT;
+
+	return kvm_userfault_test_gfn(kvm, slot, gfn);
+}
+
+static enum kvm_userfault_page kvm_userfault_look_again(struct kvm *kvm,
+							const struct kvm_userfault_waiter *w)
+{
+	enum kvm_userfault_page page;
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
-	slot = __gfn_to_memslot(__kvm_memslots(kvm, w->as_id), w->gfn);
-	absent = slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
-		 kvm_memslot_userfault_armed(slot) &&
-		 kvm_userfault_test_gfn(kvm, slot, w->gfn) == KVM_USERFAULT_ABSENT;
+	page = kvm_userfault_slot_page(kvm, __gfn_to_memslot(__kvm_memslots(kvm, w->as_id),
+							     w->gfn), w->gfn);
 	srcu_read_unlock(&kvm->srcu, idx);
-	return absent;
+	return page;
+}
+
+/* Does something make the wait pointless? */
+static bool kvm_userfault_disturbed(struct kvm_vcpu *vcpu)
+{
+	/* The guest could not be entered for it. */
+	if (vcpu->userfault.deferred)
+		return kvm_test_request(KVM_REQ_VM_DEAD, vcpu);
+
+	return kvm_arch_userfault_disturbed(vcpu);
+}
+
+static void kvm_userfault_init_waiter(struct kvm_userfault_waiter *w, struct kvm_vcpu *vcpu,
+				      struct rcuwait *wait)
+{
+	struct kvm_userfault *uf = kvm_userfault_state(vcpu->kvm);
+
+	*w = (struct kvm_userfault_waiter) {
+		.wait = wait,
+		.vcpu_id = vcpu->vcpu_id,
+		.seq = atomic64_inc_return(&uf->seq),
+		.time_ns = ktime_get_ns(),
+		.recheck = true,
+	};
 }
 
 /*
@@ -43,17 +81,14 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 {
 	struct kvm_userfault *uf = kvm_userfault_state(vcpu->kvm);
 	struct rcuwait *wait = kvm_arch_vcpu_get_wait(vcpu);
-	struct kvm_userfault_waiter w = {
-		.wait = wait,
-		.gfn = vcpu->userfault.gfn,
-		.flags = vcpu->userfault.flags,
-		.vcpu_id = vcpu->vcpu_id,
-		.as_id = vcpu->userfault.as_id,
-		.seq = atomic64_inc_return(&uf->seq),
-		.time_ns = ktime_get_ns(),
-		.recheck = true,
-	};
+	struct kvm_userfault_waiter w;
+	enum kvm_userfault_page page;
 	int r = 1;
+
+	kvm_userfault_init_waiter(&w, vcpu, wait);
+	w.gfn = vcpu->userfault.gfn;
+	w.flags = vcpu->userfault.flags;
+	w.as_id = vcpu->userfault.as_id;
 
 	vcpu->stat.generic.userfault_waits++;
 	kvm_userfault_enqueue(uf, &w);
@@ -66,7 +101,7 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		if (READ_ONCE(w.woken) || kvm_arch_userfault_disturbed(vcpu))
+		if (READ_ONCE(w.woken) || kvm_userfault_disturbed(vcpu))
 			break;
 		if (signal_pending(current)) {
 			r = -EINTR;
@@ -81,9 +116,17 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 		__set_current_state(TASK_RUNNING);
 		/* Who sets it from now on has changed something after that. */
 		smp_store_mb(w.recheck, false);
-		if (!kvm_userfault_still_absent(vcpu->kvm, &w))
+		page = kvm_userfault_look_again(vcpu->kvm, &w);
+		if (page == KVM_USERFAULT_PRESENT)
 			break;
-		if (!kvm_userfault_vcpus_wait(vcpu->kvm)) {
+		if (page == KVM_USERFAULT_UNREADABLE) {
+			/* A guest finds out when it tries again, KVM would not. */
+			if (w.flags & KVM_MEMORY_EXIT_FLAG_OWN)
+				r = kvm_userfault_exit(vcpu, w.gfn, w.flags |
+						       KVM_MEMORY_EXIT_FLAG_BITMAP);
+			break;
+		}
+		if (!kvm_userfault_served(vcpu->kvm, w.flags)) {
 			r = kvm_userfault_exit(vcpu, w.gfn, w.flags);
 			break;
 		}
@@ -96,5 +139,69 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 	preempt_enable();
 
 	kvm_userfault_dequeue(uf, &w);
+	return r;
+}
+
+/*
+ * Wait for a page in the middle of an access of KVM's own, which cannot be undone.
+ * kvm->srcu is held and keeps the memslot; that, and whatever else the caller
+ * holds, is what others wait for meanwhile.  Only being killed ends the wait:
+ * without a live fd it lasts until there is one that is told of it.  Unlike an exit,
+ * it can also last until an unreadable bitmap is repaired.
+ *
+ * Returns 0 if the page should be looked at again, or -EINTR.
+ */
+int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+				gfn_t gfn, u64 flags)
+{
+	struct kvm_userfault *uf = kvm_userfault_state(vcpu->kvm);
+	enum kvm_userfault_page page = KVM_USERFAULT_ABSENT;
+	struct kvm_userfault_waiter w;
+	/* Its own: a kick of the vCPU is not for this. */
+	struct rcuwait wait;
+	int r = 0;
+
+	rcuwait_init(&wait);
+	kvm_userfault_init_waiter(&w, vcpu, &wait);
+	w.gfn = gfn;
+	w.flags = flags;
+	w.as_id = slot->as_id;
+
+	vcpu->stat.generic.userfault_own_waits++;
+	/* Pairs with kvm_userfault_maps_busy(): nobody waits for this vCPU's maps now. */
+	WRITE_ONCE(vcpu->userfault.waits, true);
+	kvm_userfault_enqueue(uf, &w);
+	prepare_to_rcuwait(&wait);
+
+	for (;;) {
+		set_current_state(TASK_KILLABLE);
+		if (READ_ONCE(w.woken))
+			break;
+		if (fatal_signal_pending(current)) {
+			r = -EINTR;
+			break;
+		}
+		if (!READ_ONCE(w.recheck)) {
+			/* With nobody to call WAKE, look now and then. */
+			if (page == KVM_USERFAULT_ABSENT && READ_ONCE(uf->own_waits))
+				schedule();
+			else if (!schedule_timeout(HZ / 10))
+				WRITE_ONCE(w.recheck, true);
+			continue;
+		}
+
+		__set_current_state(TASK_RUNNING);
+		/* As above. */
+		smp_store_mb(w.recheck, false);
+		/* Not looked up again: a slot that is being deleted waits for us. */
+		page = kvm_userfault_slot_page(vcpu->kvm, slot, gfn);
+		if (page == KVM_USERFAULT_PRESENT)
+			break;
+		kvm_userfault_announce(uf, &w);
+	}
+
+	finish_rcuwait(&wait);
+	kvm_userfault_dequeue(uf, &w);
+	WRITE_ONCE(vcpu->userfault.waits, false);
 	return r;
 }

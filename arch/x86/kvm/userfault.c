@@ -9,11 +9,13 @@
  */
 #include <linux/kvm_host.h>
 
+#include "hyperv.h"
 #include "lapic.h"
 #include "mmu.h"
 #include "mmu/userfault.h"
 #include "userfault.h"
 #include "x86.h"
+#include "xen.h"
 
 static u64 kvm_mmu_userfault_access(const struct kvm_page_fault *fault)
 {
@@ -63,6 +65,162 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 }
 
 /*
+ * A walk of the guest's page tables for a page fault starts over from the guest's
+ * access: nothing has happened yet.  A prefetch fails in silence.
+ */
+void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
+				  const struct kvm_page_fault *fault)
+{
+	kvm_userfault_set_mode(vcpu, fault->prefetch ? KVM_USERFAULT_MODE_FAIL :
+						       KVM_USERFAULT_MODE_RESTART);
+}
+
+/* True if the walk was stopped; then @r is the result of the fault. */
+bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r)
+{
+	kvm_userfault_set_mode(vcpu, KVM_USERFAULT_MODE_WAIT);
+	if (likely(!vcpu->userfault.restart))
+		return false;
+
+	vcpu->userfault.restart = false;
+	*r = kvm_userfault_stop(vcpu) ?: RET_PF_SPURIOUS;
+	kvm_make_request(KVM_REQ_USERFAULT, vcpu);
+	return true;
+}
+
+/*
+ * The page of something that KVM shares with its guest is absent: wait for it
+ * before the guest is entered, or exit, rather than to lose an update.  The caller
+ * makes its own request again.
+ */
+bool kvm_x86_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	if (!kvm_userfault_defer(vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE))
+		return false;
+
+	kvm_make_request(KVM_REQ_USERFAULT, vcpu);
+	return true;
+}
+
+bool kvm_x86_userfault_defer_gpc(struct kvm_vcpu *vcpu,
+				 const struct gfn_to_pfn_cache *gpc)
+{
+	/* Caches of an HVA know of no page of the guest. */
+	return gpc->active && !kvm_is_error_gpa(gpc->gpa) &&
+	       kvm_x86_userfault_defer(vcpu, gpc->gpa);
+}
+
+/* All that kvm_guest_time_update() writes to. */
+bool kvm_x86_userfault_defer_clock(struct kvm_vcpu *vcpu)
+{
+	bool defer = kvm_x86_userfault_defer_gpc(vcpu, &vcpu->arch.pv_time);
+#ifdef CONFIG_KVM_HYPERV
+	struct kvm_hv *hv = to_kvm_hv(vcpu->kvm);
+
+	if (hv->hv_tsc_page_status == HV_TSC_PAGE_GUEST_CHANGED ||
+	    hv->hv_tsc_page_status == HV_TSC_PAGE_HOST_CHANGED)
+		defer = defer || kvm_x86_userfault_defer(vcpu, hv->hv_tsc_page & PAGE_MASK);
+#endif
+#ifdef CONFIG_KVM_XEN
+	defer = defer || kvm_x86_userfault_defer_gpc(vcpu, &vcpu->arch.xen.vcpu_info_cache) ||
+		kvm_x86_userfault_defer_gpc(vcpu, &vcpu->arch.xen.vcpu_time_info_cache);
+#endif
+	if (defer)
+		kvm_make_request(KVM_REQ_CLOCK_UPDATE, vcpu);
+	return defer;
+}
+
+/*
+ * The lookup failed.  If it did as the page has gone since it was asked for, what was
+ * to be said once has to be said again.
+ */
+void kvm_x86_userfault_clock_lost(struct kvm_vcpu *vcpu, u8 pvclock_flags)
+{
+	if (!vcpu->userfault.failed)
+		return;
+
+	vcpu->userfault.failed = false;
+	if (pvclock_flags & PVCLOCK_GUEST_STOPPED)
+		vcpu->arch.pvclock_set_guest_stopped_request = true;
+	kvm_make_request(KVM_REQ_CLOCK_UPDATE, vcpu);
+}
+
+bool kvm_x86_userfault_defer_steal_time(struct kvm_vcpu *vcpu)
+{
+	u64 steal = vcpu->arch.st.msr_val;
+	bool defer;
+
+#ifdef CONFIG_KVM_XEN
+	if (kvm_xen_msr_enabled(vcpu->kvm))
+		defer = kvm_x86_userfault_defer_gpc(vcpu, &vcpu->arch.xen.runstate_cache) ||
+			kvm_x86_userfault_defer_gpc(vcpu, &vcpu->arch.xen.runstate2_cache);
+	else
+#endif
+		defer = steal & KVM_MSR_ENABLED &&
+			kvm_x86_userfault_defer(vcpu, steal & KVM_STEAL_VALID_BITS);
+	if (defer)
+		kvm_make_request(KVM_REQ_STEAL_UPDATE, vcpu);
+	return defer;
+}
+
+/*
+ * Ioctls.  They fail before they have changed anything, or say less than they could.
+ */
+static bool kvm_x86_userfault_absent(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	bool absent;
+	int idx;
+
+	idx = srcu_read_lock(&vcpu->kvm->srcu);
+	absent = kvm_userfault_own_absent(vcpu->kvm, gpa);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
+	return absent;
+}
+
+/* KVM_SET_SREGS is going to load PDPTRs.  Within KVM_RUN it can wait. */
+bool kvm_x86_userfault_pdptrs_absent(struct kvm_vcpu *vcpu, const struct kvm_sregs *sregs)
+{
+	return !vcpu->userfault.mode &&
+	       (sregs->cr0 & X86_CR0_PG) && (sregs->cr4 & X86_CR4_PAE) &&
+	       !(sregs->efer & EFER_LMA) &&
+	       kvm_x86_userfault_absent(vcpu, sregs->cr3);
+}
+
+/* The VMM sets the MSR of a wall clock. */
+bool kvm_x86_userfault_wall_clock_absent(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	return gpa && !vcpu->userfault.mode &&
+	       (kvm_x86_userfault_absent(vcpu, gpa) ||
+		kvm_x86_userfault_absent(vcpu, gpa + sizeof(struct pvclock_wall_clock) - 1));
+}
+
+/* Was an event channel of Xen not signalled as its page is absent? */
+bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r)
+{
+#ifdef CONFIG_KVM_XEN
+	const struct gfn_to_pfn_cache *gpc = &vcpu->kvm->arch.xen.shinfo_cache;
+
+	return r == -EFAULT && !kvm_is_error_gpa(gpc->gpa) &&
+	       kvm_x86_userfault_absent(vcpu, gpc->gpa);
+#else
+	return false;
+#endif
+}
+
+/*
+ * The hypercall page of Hyper-V is written with a mutex held that the clocks of
+ * all vCPUs need; so wait for it before.
+ */
+void kvm_x86_userfault_hv_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
+{
+	if (msr != HV_X64_MSR_HYPERCALL || !(data & HV_X64_MSR_HYPERCALL_ENABLE))
+		return;
+
+	CLASS(kvm_userfault_access_gfn, access)
+		(vcpu, data >> HV_X64_MSR_HYPERCALL_PAGE_ADDRESS_SHIFT, KVM_USERFAULT_WRITE);
+}
+
+/*
  * Before the guest is entered again: map the page that it was waiting for, if
  * userspace has filled it.  The guest would fault once more otherwise.
  *
@@ -77,6 +235,10 @@ static void kvm_x86_userfault_map(struct kvm_vcpu *vcpu)
 	u32 exit_reason = vcpu->run->exit_reason;
 	u64 error_code = PFERR_GUEST_FINAL_MASK;
 	gpa_t gpa = gfn_to_gpa(wanted->gfn);
+
+	/* KVM's own accesses need no mapping. */
+	if (wanted->flags & KVM_MEMORY_EXIT_FLAG_OWN)
+		return;
 
 	if (!tdp_enabled || is_guest_mode(vcpu) ||
 	    wanted->as_id != kvm_arch_vcpu_memslots_id(vcpu))

@@ -13,6 +13,17 @@
 
 int kvm_x86_userfault_request(struct kvm_vcpu *vcpu);
 
+bool kvm_x86_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa);
+bool kvm_x86_userfault_defer_gpc(struct kvm_vcpu *vcpu,
+				 const struct gfn_to_pfn_cache *gpc);
+bool kvm_x86_userfault_defer_clock(struct kvm_vcpu *vcpu);
+bool kvm_x86_userfault_defer_steal_time(struct kvm_vcpu *vcpu);
+void kvm_x86_userfault_clock_lost(struct kvm_vcpu *vcpu, u8 pvclock_flags);
+bool kvm_x86_userfault_pdptrs_absent(struct kvm_vcpu *vcpu, const struct kvm_sregs *sregs);
+bool kvm_x86_userfault_wall_clock_absent(struct kvm_vcpu *vcpu, gpa_t gpa);
+bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r);
+void kvm_x86_userfault_hv_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data);
+
 /* Requests, before the guest is entered.  True: return @r from there instead. */
 static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
@@ -28,6 +39,46 @@ static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
 	return false;
+}
+
+static inline bool kvm_x86_userfault_defer_gpc(struct kvm_vcpu *vcpu,
+					       const struct gfn_to_pfn_cache *gpc)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_defer_clock(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_defer_steal_time(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline void kvm_x86_userfault_clock_lost(struct kvm_vcpu *vcpu, u8 pvclock_flags)
+{
+}
+
+static inline bool kvm_x86_userfault_pdptrs_absent(struct kvm_vcpu *vcpu,
+						   const struct kvm_sregs *sregs)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_wall_clock_absent(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r)
+{
+	return false;
+}
+
+static inline void kvm_x86_userfault_hv_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
+{
 }
 
 #endif /* CONFIG_KVM_USERFAULT */

@@ -20,6 +20,46 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 				   struct kvm_page_fault *fault);
 
+void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
+				  const struct kvm_page_fault *fault);
+bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r);
+
+/*
+ * In struct guest_walker: the access to a table, and where the tables really are.  The
+ * walker's own gfns may be those of a nested guest.
+ */
+struct kvm_mmu_userfault_walker {
+	struct kvm_userfault_access access;
+	gfn_t table_gfn[PT64_ROOT_MAX_LEVEL];
+};
+
+/* Around the read of an entry; not 0 if it does not take place. */
+static inline int kvm_mmu_userfault_walk_read(struct kvm_vcpu *vcpu,
+					      struct kvm_mmu_userfault_walker *w,
+					      int level, gfn_t gfn)
+{
+	w->table_gfn[level - 1] = gfn;
+	w->access = kvm_userfault_access_begin_gfn(vcpu, gfn, KVM_USERFAULT_READ |
+						   KVM_USERFAULT_WALK);
+	return w->access.err;
+}
+
+/* Around the update of one that was read. */
+static inline int kvm_mmu_userfault_walk_update(struct kvm_vcpu *vcpu,
+						struct kvm_mmu_userfault_walker *w,
+						int level)
+{
+	w->access = kvm_userfault_access_begin_gfn(vcpu, w->table_gfn[level - 1],
+						   KVM_USERFAULT_WRITE |
+						   KVM_USERFAULT_WALK);
+	return w->access.err;
+}
+
+static inline void kvm_mmu_userfault_walk_done(struct kvm_mmu_userfault_walker *w)
+{
+	kvm_userfault_access_end(&w->access);
+}
+
 /* The decision: may this fault use the page? */
 static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
 					  struct kvm_page_fault *fault)
@@ -54,6 +94,26 @@ static inline bool kvm_mmu_userfault_no_recovery(struct kvm_page_fault *fault,
 #else
 
 #define kvm_userfault_visible	static
+
+struct kvm_mmu_userfault_walker {};
+
+/* Without a look at the arguments, as in <linux/kvm_userfault_access.h>. */
+#define kvm_mmu_userfault_walk_read(vcpu, w, level, gfn)	0
+#define kvm_mmu_userfault_walk_update(vcpu, w, level)		0
+
+static inline void kvm_mmu_userfault_walk_done(struct kvm_mmu_userfault_walker *w)
+{
+}
+
+static inline void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
+						const struct kvm_page_fault *fault)
+{
+}
+
+static inline bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r)
+{
+	return false;
+}
 
 static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
 					  struct kvm_page_fault *fault)
