@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM userfault and what KVM saves when a vCPU enters system management mode, and
+ * restores when it leaves: its state, in the memslots of that mode, and if L2 was
+ * running L1's host save area and VMCB.  Half of a vCPU's state is gone in between, so
+ * nothing may fail because a page is absent.
+ *
+ * RSM into L2 has the VMCB mapped when it looks for the host save area.  As long as it
+ * waits for that, the VMCB cannot be taken away, and whoever tries is told.
+ */
+#include "kvm_util.h"
+#include "processor.h"
+#include "smm.h"
+#include "test_util.h"
+#include "ucall_common.h"
+#include "userfault_l2.h"
+
+#define SMRAM_SLOT	((1 << 16) | 11)
+#define SMRAM_GPA	0x1000000ul
+#define SMRAM_ENTRY	8ul		/* in pages */
+#define SMRAM_STATE	15ul
+#define SMM_PORT	0xe
+
+/* in $SMM_PORT, %al; rsm */
+static const u8 handler[] = { 0xe4, SMM_PORT, 0x0f, 0xaa };
+
+struct world {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct userfault_slot *s, *smram;
+	struct userfault_taker *t, *smram_taker;
+};
+
+static void create(struct world *w, enum userfault_backing backing)
+{
+	w->s = userfault_l2_create(&w->vcpu, true, false, backing);
+	w->vm = w->s->vm;
+	w->smram = userfault_slot_create(w->vm, SMRAM_SLOT, SMRAM_GPA, SMRAM_PAGES,
+					 backing, 0);
+	for (u64 page = 0; page < SMRAM_PAGES; page++)
+		memset(userfault_alias(w->smram, page), 0, PAGE_SIZE);
+	memcpy(userfault_alias(w->smram, SMRAM_ENTRY), handler, sizeof(handler));
+	userfault_arm(w->smram);
+	vcpu_set_msr(w->vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+
+	w->t = userfault_taker_create(w->s, true);
+	w->smram_taker = userfault_taker_create(w->smram, false);
+	w->t->other = w->smram_taker;
+}
+
+static void destroy(struct world *w)
+{
+	userfault_taker_free(w->t);
+	userfault_taker_free(w->smram_taker);
+	userfault_slot_free(w->s);
+	userfault_slot_free(w->smram);
+	kvm_vm_free(w->vm);
+}
+
+static void run_to(struct world *w, u16 port)
+{
+	userfault_take_run_ok(w->t, w->vcpu);
+	userfault_assert_port(w->vcpu, port);
+}
+
+static void assert_smram_event(struct world *w, unsigned int nr, unsigned int i,
+			       u64 flags)
+{
+	struct kvm_userfault_event *e = &w->t->events[i];
+
+	TEST_ASSERT(w->t->nr_events == nr && e->as_id == 1 && e->flags == flags &&
+		    e->gpa == userfault_gpa(w->smram, SMRAM_STATE),
+		    "%u events; %u at 0x%llx, flags 0x%llx, address space %u",
+		    w->t->nr_events, i, e->gpa, e->flags, e->as_id);
+}
+
+/* From L1. */
+static void test_l1(struct world *w)
+{
+	userfault_l2_order(w->vm, USERFAULT_L1_VMSAVE, USERFAULT_L2_NOTHING);
+
+	userfault_take(w->smram_taker, SMRAM_STATE);
+	inject_smi(w->vcpu);
+	run_to(w, SMM_PORT);
+	assert_smram_event(w, 1, 0, USERFAULT_OWN_WRITE);
+
+	userfault_take(w->smram_taker, SMRAM_STATE);
+	run_to(w, USERFAULT_L1_PORT);
+	assert_smram_event(w, 1, 0, USERFAULT_OWN_READ);
+}
+
+static void to_l2(struct world *w)
+{
+	userfault_l2_order(w->vm, USERFAULT_L1_VMRUN, USERFAULT_L2_NOTHING);
+	run_to(w, USERFAULT_L2_PORT);
+}
+
+static void test_l2(struct world *w)
+{
+	to_l2(w);
+
+	userfault_take(w->smram_taker, SMRAM_STATE);
+	userfault_take(w->t, USERFAULT_HSAVE);
+	inject_smi(w->vcpu);
+	run_to(w, SMM_PORT);
+	userfault_take_assert_event(w->t, 2, 0, USERFAULT_HSAVE, USERFAULT_OWN_WRITE);
+	assert_smram_event(w, 2, 1, USERFAULT_OWN_WRITE);
+
+	userfault_take(w->smram_taker, SMRAM_STATE);
+	userfault_take(w->t, USERFAULT_HSAVE);
+	userfault_take(w->t, USERFAULT_VMCB);
+	/* Into L2, and then out to L1, which checks the exit. */
+	run_to(w, USERFAULT_L1_PORT);
+	assert_smram_event(w, 3, 0, USERFAULT_OWN_READ);
+	userfault_take_assert_event(w->t, 3, 1, USERFAULT_VMCB, USERFAULT_OWN_WRITE);
+	userfault_take_assert_event(w->t, 3, 2, USERFAULT_HSAVE, USERFAULT_OWN_WRITE);
+}
+
+static void assert_busy(struct world *w, u64 page, u64 nr)
+{
+	struct kvm_userfault_range range = {
+		.gpa = userfault_gpa(w->s, page),
+		.size = nr * PAGE_SIZE,
+		.as_id = KVM_USERFAULT_AS_ALL,
+	};
+
+	ASSERT_FAILS(__vm_ioctl(w->vm, KVM_USERFAULT_RESCAN, &range), EBUSY);
+	TEST_ASSERT_EQ(range.gpa, userfault_gpa(w->s, USERFAULT_VMCB));
+	TEST_ASSERT_EQ(range.size, (page + nr - USERFAULT_VMCB) * PAGE_SIZE);
+}
+
+static void test_busy(struct world *w)
+{
+	struct userfault_slot *s = w->s;
+	struct userfault_runner r;
+
+	to_l2(w);
+	inject_smi(w->vcpu);
+	run_to(w, SMM_PORT);
+
+	userfault_take(w->t, USERFAULT_HSAVE);
+	userfault_runner_start(&r, w->vcpu);
+	userfault_take_event(w->t, USERFAULT_HSAVE, USERFAULT_OWN_WRITE);
+
+	userfault_set_bit(s, USERFAULT_VMCB);
+	assert_busy(w, USERFAULT_VMCB, 1);
+	assert_busy(w, USERFAULT_VMCB - 1, 4);
+	ASSERT_FAILS(__userfault_slot_update(s, s->region.flags, s->bitmap), EBUSY);
+	/* Pages on either side of it are nobody's. */
+	userfault_rescan(s, USERFAULT_VMCB - 1, 1);
+	userfault_rescan(s, USERFAULT_VMCB + 1, 1);
+	userfault_clear_bit(s, USERFAULT_VMCB);
+	userfault_rescan(s, USERFAULT_VMCB, 1);
+
+	userfault_give(w->t, USERFAULT_HSAVE);
+	userfault_fd_wake(w->t->fd, userfault_gpa(s, USERFAULT_HSAVE), PAGE_SIZE);
+	userfault_runner_join(&r);
+	TEST_ASSERT(!r.ret, "KVM_RUN: %s", strerror(r.error));
+	userfault_assert_port(w->vcpu, USERFAULT_L1_PORT);
+
+	/* Nothing is left of it. */
+	userfault_take(w->t, USERFAULT_VMCB);
+	userfault_give(w->t, USERFAULT_VMCB);
+}
+
+int main(void)
+{
+	static const enum userfault_backing backings[] = {
+		USERFAULT_ANON, USERFAULT_SHMEM
+	};
+	struct world w;
+	int i;
+
+	TEST_REQUIRE_USERFAULT();
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
+
+	for (i = 0; i < ARRAY_SIZE(backings); i++) {
+		pr_info("%s\n", userfault_backing_name(backings[i]));
+		create(&w, backings[i]);
+		test_l1(&w);
+		test_l2(&w);
+		test_busy(&w);
+		destroy(&w);
+	}
+	return 0;
+}
