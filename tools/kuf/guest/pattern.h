@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_GUEST_PATTERN_H
+#define KUF_GUEST_PATTERN_H
+
+#include <stdint.h>
+
+/*
+ * The content of words in memory that is checked: it depends on where a word is
+ * and on how often it was written, and is never 0.  So a page that was not filled,
+ * that is another one's, or an older one's, is noticed.
+ */
+static inline uint64_t guest_pattern(uint64_t word, uint64_t generation)
+{
+	uint64_t x = word * 0x9e3779b97f4a7c15 + generation * 0xd1342543de82ef95;
+
+	return (x ^ x >> 29) | 1;
+}
+
+/* A file in the guest's initramfs, to be found there as it was packed. */
+#define GUEST_PATTERN_FILE		"/pattern"
+#define GUEST_PATTERN_SIZE		(4ul << 20)
+#define GUEST_PATTERN_GENERATION	4711
+
+#endif /* KUF_GUEST_PATTERN_H */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_KUF_H
+#define KUF_KUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+#define PAGE_SHIFT	12
+#define PAGE_SIZE	(1ul << PAGE_SHIFT)
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define ALIGN_DOWN(x, a)	((x) & ~((u64)(a) - 1))
+#define ALIGN_UP(x, a)	ALIGN_DOWN((x) + (a) - 1, a)
+
+/* What kuf ends with; the README explains them to users. */
+enum kuf_exit {
+	KUF_EXIT_OK = 0,	/* the guest reset itself */
+	KUF_EXIT_FAILED = 1,	/* something that kuf needs could not be had */
+	KUF_EXIT_USAGE = 2,	/* the command line */
+	KUF_EXIT_CRASH = 3,	/* the guest crashed: triple fault */
+	KUF_EXIT_PAGER = 4,	/* the pager failed, or served a page not just once */
+	KUF_EXIT_TIMEOUT = 5,	/* --timeout passed */
+	KUF_EXIT_KVM = 6,	/* KVM could not go on with the guest */
+	KUF_EXIT_GUEST = 64,	/* 64 to 127: what the guest wrote to the exit port */
+};
+
+/*
+ * Prints "kuf: error: ..." to stderr, with the name of the error if @err is not
+ * 0, and returns @err, which is negative, or -EINVAL.
+ */
+__attribute__((format(printf, 2, 3)))
+int kuf_error(int err, const char *fmt, ...);
+
+/* Prints "kuf: ..." to stderr. */
+__attribute__((format(printf, 1, 2)))
+void kuf_say(const char *fmt, ...);
+
+int cmd_run(int argc, char **argv);
+
+#endif /* KUF_KUF_H */

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kuf: the tool of KVM Userfault, and its reference VMM.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "kuf.h"
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{ "run", cmd_run, "run a Linux guest" },
+};
+
+/* One write a message: several threads and processes speak. */
+static void print(const char *prefix, const char *fmt, va_list ap, int err)
+{
+	char text[512];
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (err)
+		fprintf(stderr, "kuf: %s%s: %s\n", prefix, text, strerror(-err));
+	else
+		fprintf(stderr, "kuf: %s%s\n", prefix, text);
+}
+
+int kuf_error(int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print("error: ", fmt, ap, err);
+	va_end(ap);
+	return err ?: -EINVAL;
+}
+
+void kuf_say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print("", fmt, ap, 0);
+	va_end(ap);
+}
+
+static void usage(FILE *to)
+{
+	size_t i;
+
+	fputs("usage: kuf COMMAND [OPTION...]\n\n", to);
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].what);
+	fputs("\nkuf COMMAND --help says more.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+	size_t i;
+
+	if (argc == 2 && !strcmp(argv[1], "--help")) {
+		usage(stdout);
+		return KUF_EXIT_OK;
+	}
+	for (i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++) {
+		if (!strcmp(commands[i].name, argv[1]))
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	if (argc > 1)
+		kuf_error(0, "there is no command '%s'", argv[1]);
+	usage(stderr);
+	return KUF_EXIT_USAGE;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_MEM_H
+#define KUF_MEM_H
+
+#include "kuf.h"
+
+/*
+ * Guest memory: one area of the VMM's, of @size bytes, that the guest sees from
+ * address 0 on, with what is beyond MEM_LOW_MAX from 4 GiB on.  An offset is one
+ * into the area, which is also one into the file behind it.
+ */
+#define MEM_LOW_MAX	(3ull << 30)
+#define MEM_HIGH_GPA	(4ull << 30)
+
+enum mem_backing {
+	MEM_ANON,
+	MEM_SHMEM,
+	MEM_GMEM,
+	NR_MEM_BACKINGS,
+};
+
+struct mem {
+	enum mem_backing backing;
+	u64 size;
+	u8 *area;
+	int fd;			/* -1: anon */
+
+	/* A bit a page of the area, in a file of its own; NULL: all present. */
+	u8 *bitmap;
+	int bitmap_fd;
+};
+
+const char *mem_backing_name(enum mem_backing backing);
+/* -EINVAL if there is none of that name. */
+int mem_backing_by_name(const char *name);
+
+/* A memfd of @size bytes, mapped; its file descriptor, or -errno. */
+int mem_file(const char *name, u64 size, void **map);
+
+/* @vm_fd is only needed for guest_memfd. */
+int mem_create(struct mem *mem, enum mem_backing backing, u64 size, int vm_fd);
+/* All pages absent. */
+int mem_create_bitmap(struct mem *mem);
+/* Makes the memslots, armed if there is a bitmap. */
+int mem_plug(struct mem *mem, int vm_fd);
+void mem_destroy(struct mem *mem);
+
+static inline u64 mem_bitmap_size(const struct mem *mem)
+{
+	return ALIGN_UP(mem->size / PAGE_SIZE / 8, PAGE_SIZE);
+}
+
+/*
+ * The offset of [gpa, gpa + len), which is in one piece below or above the hole;
+ * -1 if it is not all memory.
+ */
+int64_t mem_offset(const struct mem *mem, u64 gpa, u64 len);
+u64 mem_gpa(const struct mem *mem, u64 offset);
+
+/* Acquire: pairs with the release of mem_bit_clear(). */
+static inline bool mem_bit_test(const u8 *bitmap, u64 page)
+{
+	return __atomic_load_n(&bitmap[page / 8], __ATOMIC_ACQUIRE) & (1 << page % 8);
+}
+
+static inline void mem_bit_clear(u8 *bitmap, u64 page)
+{
+	__atomic_fetch_and(&bitmap[page / 8], (u8)~(1 << page % 8), __ATOMIC_RELEASE);
+}
+
+#endif /* KUF_MEM_H */

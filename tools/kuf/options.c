@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The command line of kuf run.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+#include "vm.h"
+
+#define DEFAULT_MEM	(256ull << 20)
+#define MIN_MEM		(64ull << 20)
+#define MAX_MEM		(64ull << 30)
+
+enum {
+	OPT_KERNEL = 256,
+	OPT_INITRD,
+	OPT_APPEND,
+	OPT_MEM,
+	OPT_CPUS,
+	OPT_BACKING,
+	OPT_LAZY,
+	OPT_FEATURES,
+	OPT_ENTRY,
+	OPT_CONSOLE,
+	OPT_TIMEOUT,
+	OPT_HELP,
+};
+
+static const struct option long_options[] = {
+	{ "kernel", required_argument, NULL, OPT_KERNEL },
+	{ "initrd", required_argument, NULL, OPT_INITRD },
+	{ "append", required_argument, NULL, OPT_APPEND },
+	{ "mem", required_argument, NULL, OPT_MEM },
+	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "lazy", optional_argument, NULL, OPT_LAZY },
+	{ "features", required_argument, NULL, OPT_FEATURES },
+	{ "entry", required_argument, NULL, OPT_ENTRY },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{}
+};
+
+static const char help[] =
+"usage: kuf run --kernel=BZIMAGE [OPTION...]\n"
+"\n"
+"Runs a Linux guest until it resets itself.\n"
+"\n"
+"  --kernel=FILE     a Linux bzImage\n"
+"  --initrd=FILE     its initial file system\n"
+"  --append=TEXT     the kernel's command line (console=ttyS0)\n"
+"  --mem=SIZE        memory, with K, M or G (256M)\n"
+"  --cpus=N          vCPUs, 1 to 16 (1)\n"
+"  --backing=KIND    what memory is made of: anon, shmem, gmem (guest_memfd); anon\n"
+"  --lazy[=HOW]      all memory is absent at start. Who fills it, page by page:\n"
+"                    process: another one, by the userfault fd (the default)\n"
+"                    thread:  the same in a thread of this process\n"
+"                    exit:    the vCPU's thread, on KVM_EXIT_MEMORY_FAULT\n"
+"  --features=own    with --lazy: KVM's own accesses wait for absent pages as well\n"
+"  --entry=32|64     how the kernel is entered: 32 without paging, 64 with page\n"
+"                    tables. Those are absent too: where KVM itself walks them\n"
+"                    (no nested paging) that needs --features=own. 64, but 32 with\n"
+"                    --lazy and without own\n"
+"  --console=FILE    where the serial console goes (stdout)\n"
+"  --timeout=SEC     stop the guest then (never)\n"
+"\n"
+"Exit status: 0 the guest reset itself; 1 something needed is not there; 2 wrong\n"
+"usage; 3 the guest crashed (triple fault); 4 the pager failed, or a page was not\n"
+"served just once; 5 timeout; 6 KVM could not go on; 64 + N the guest wrote N to\n"
+"port 0x501.\n";
+
+static int parse_size(const char *text, u64 *size)
+{
+	char *end;
+
+	errno = 0;
+	*size = strtoull(text, &end, 0);
+	switch (*end) {
+	case 'G':
+		*size <<= 10;
+		/* fall through */
+	case 'M':
+		*size <<= 10;
+		/* fall through */
+	case 'K':
+		*size <<= 10;
+		end++;
+		break;
+	}
+	if (errno || end == text || *end || *size < MIN_MEM || *size > MAX_MEM ||
+	    *size % PAGE_SIZE)
+		return kuf_error(0, "--mem=%s: a size from 64M to 64G", text);
+	return 0;
+}
+
+static int parse_number(const char *name, const char *text, unsigned int min, unsigned int max,
+			unsigned int *n)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (errno || end == text || *end || value < min || value > max || *text == '-')
+		return kuf_error(0, "--%s=%s: a number from %u to %u", name, text, min, max);
+	*n = value;
+	return 0;
+}
+
+static int parse_one(struct options *o, int option, const char *arg, unsigned int *entry)
+{
+	int r;
+
+	switch (option) {
+	case OPT_KERNEL:
+		o->boot.kernel = arg;
+		return 0;
+	case OPT_INITRD:
+		o->boot.initrd = arg;
+		return 0;
+	case OPT_APPEND:
+		o->boot.cmdline = arg;
+		return 0;
+	case OPT_MEM:
+		return parse_size(arg, &o->boot.mem_size);
+	case OPT_CPUS:
+		return parse_number("cpus", arg, 1, MAX_CPUS, &o->boot.nr_cpus);
+	case OPT_BACKING:
+		r = mem_backing_by_name(arg);
+		if (r < 0)
+			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
+		o->backing = r;
+		return 0;
+	case OPT_LAZY:
+		r = arg ? pager_mode_by_name(arg) : PAGER_PROCESS;
+		if (r <= PAGER_NONE)
+			return kuf_error(0, "--lazy=%s: process, thread or exit", arg);
+		o->lazy = r;
+		return 0;
+	case OPT_FEATURES:
+		if (strcmp(arg, "own"))
+			return kuf_error(0, "--features=%s: there is only own", arg);
+		o->own = true;
+		return 0;
+	case OPT_ENTRY:
+		if (strcmp(arg, "32") && strcmp(arg, "64"))
+			return kuf_error(0, "--entry=%s: 32 or 64", arg);
+		*entry = atoi(arg);
+		return 0;
+	case OPT_CONSOLE:
+		o->console = arg;
+		return 0;
+	case OPT_TIMEOUT:
+		return parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
+	case OPT_HELP:
+		fputs(help, stdout);
+		return 1;
+	default:
+		fputs("kuf run --help shows all options\n", stderr);
+		return -EINVAL;
+	}
+}
+
+int options_parse_run(struct options *o, int argc, char **argv)
+{
+	unsigned int entry = 0;
+	int option, r;
+
+	*o = (struct options){
+		.boot = {
+			.cmdline = "console=ttyS0",
+			.mem_size = DEFAULT_MEM,
+			.nr_cpus = 1,
+		},
+	};
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		r = parse_one(o, option, optarg, &entry);
+		if (r)
+			return r;
+	}
+	if (optind != argc)
+		return kuf_error(0, "what is '%s'? kuf run --help shows all options",
+				 argv[optind]);
+	if (!o->boot.kernel)
+		return kuf_error(0, "--kernel=FILE is needed");
+	if (o->own && !o->lazy)
+		return kuf_error(0, "--features=own: only with --lazy");
+	o->boot.entry32 = entry ? entry == 32 : o->lazy && !o->own;
+	return 0;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_OPTIONS_H
+#define KUF_OPTIONS_H
+
+#include "boot.h"
+#include "pager.h"
+
+struct options {
+	struct boot_config boot;
+	enum mem_backing backing;
+	enum pager_mode lazy;
+	bool own;
+	const char *console;	/* file, or NULL: stdout */
+	unsigned int timeout_s;
+};
+
+/* 0, 1 if help was asked for and given, -EINVAL after an error message. */
+int options_parse_run(struct options *options, int argc, char **argv);
+
+#endif /* KUF_OPTIONS_H */

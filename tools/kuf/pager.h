@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_PAGER_H
+#define KUF_PAGER_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "kuf.h"
+#include "mem.h"
+
+/*
+ * Who gives absent pages their content, which is that of the source, a file with
+ * the image of all memory.
+ */
+enum pager_mode {
+	PAGER_NONE,		/* no page is absent */
+	PAGER_PROCESS,		/* another process, by the userfault fd */
+	PAGER_THREAD,		/* a thread, by the userfault fd */
+	PAGER_EXIT,		/* the vCPU's thread, when it exits */
+	NR_PAGER_MODES,
+};
+
+/* In shared memory: the VMM looks at them when the pager has ended. */
+struct pager_counts {
+	u64 events;		/* from the userfault fd */
+	u64 exits;		/* of vCPUs, instead */
+	u64 own;		/* of both: KVM's own accesses */
+	u64 walks;		/* of both: walks of the guest's page tables */
+	u64 repeated;		/* of both: the page was there already */
+	u64 served;		/* pages */
+	u8 times[];		/* that each page was served */
+};
+
+struct pager {
+	enum pager_mode mode;
+	struct mem mem;		/* a view: nothing of it is the pager's */
+	const u8 *source;
+	int uffd;
+	/*
+	 * Where the content goes when mem.area is the VMM's and this is another
+	 * process: its memory as a file.  -1: into mem.area.
+	 */
+	int remote_fd;
+
+	pthread_mutex_t lock;	/* whoever fills */
+	struct pager_counts *counts;
+};
+
+const char *pager_mode_name(enum pager_mode mode);
+int pager_mode_by_name(const char *name);
+
+u64 pager_counts_size(u64 mem_size);
+
+/* Serves events until the userfault fd is at its end, or @stop_fd readable. */
+int pager_serve(struct pager *pager, int stop_fd);
+
+/* A vCPU's exit. */
+static inline bool pager_fills_exits(const struct pager *pager)
+{
+	return pager->mode == PAGER_EXIT;
+}
+int pager_exit(struct pager *pager, u64 gpa, u64 flags);
+
+/*
+ * With the pager at rest: prints what it did, and checks that the pages whose bit
+ * is clear were served, just once, and no others.  -EIO if not.
+ */
+int pager_report(const struct pager *pager);
+
+#endif /* KUF_PAGER_H */

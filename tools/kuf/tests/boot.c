@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A Linux guest comes up, all of whose memory is absent at start and served
+ * lazily, on each kind of memory; and is content with what it finds there.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "guest.h"
+
+struct variant {
+	const char *backing;
+	unsigned int cpus;
+	const char *lazy;	/* NULL: nothing is absent */
+	const char *entry;
+	bool own;
+};
+
+/* Page tables of the VMM's, absent, are for KVM to walk without nested paging. */
+static const struct variant variants[] = {
+	{ "anon", 1, NULL, "64" },
+	{ "gmem", 2, NULL, "32" },
+	{ "anon", 1, "process", "32" },
+	{ "anon", 2, "process", "32" },
+	{ "shmem", 1, "process", "32" },
+	{ "shmem", 2, "process", "32" },
+	{ "gmem", 1, "process", "32" },
+	{ "gmem", 2, "process", "32" },
+	{ "anon", 2, "thread", "32" },
+	{ "gmem", 2, "exit", "32" },
+	{ "anon", 2, "process", "64", true },
+	{ "gmem", 2, "process", "64", true },
+};
+
+#define NR_VARIANTS	(sizeof(variants) / sizeof(variants[0]))
+
+/* Less than that is not a guest that came up. */
+#define MIN_PAGES	4000
+
+static struct test_run run;
+
+static void start(const struct variant *v)
+{
+	char kernel[] = "--kernel=" TEST_KERNEL, initrd[] = "--initrd=" TEST_INITRD;
+	char append[300], cpus[20], backing[20], entry[20], lazy[20];
+	char *argv[16] = { TEST_KUF, "run", kernel, initrd, append, cpus, backing, entry,
+			   "--timeout=150" };
+	int n = 9;
+
+	snprintf(append, sizeof(append), "--append=%s", test_cmdline(v->cpus));
+	snprintf(cpus, sizeof(cpus), "--cpus=%u", v->cpus);
+	snprintf(backing, sizeof(backing), "--backing=%s", v->backing);
+	snprintf(entry, sizeof(entry), "--entry=%s", v->entry);
+	if (v->lazy) {
+		snprintf(lazy, sizeof(lazy), "--lazy=%s", v->lazy);
+		argv[n++] = lazy;
+	}
+	if (v->own)
+		argv[n++] = "--features=own";
+	test_start(&run, argv);
+}
+
+static bool clean(const char *console)
+{
+	return !strstr(console, "BUG:") && !strstr(console, "WARNING:") &&
+	       !strstr(console, "Oops") && !strstr(console, "Call Trace") &&
+	       !strstr(console, "guest: FAILED");
+}
+
+/* What kuf itself counted, which its exit status already stands for. */
+static bool counted(const struct variant *v)
+{
+	long long served = test_number(&run, "lazy: ");
+
+	if (!v->lazy)
+		return !strstr(run.said, "lazy:");
+	printf("# %s %u %s%s: %.1f s, %lld pages\n", v->backing, v->cpus, v->lazy,
+	       v->own ? " own" : "", run.seconds, served);
+	if (strcmp(v->lazy, "exit"))
+		return served >= MIN_PAGES && strstr(run.said, " 0 exits;");
+	return served >= MIN_PAGES && strstr(run.said, "lazy: 0 events");
+}
+
+int main(void)
+{
+	unsigned int i;
+	bool ok;
+
+	test_make_initrd();
+	ktap_plan(NR_VARIANTS);
+	for (i = 0; i < NR_VARIANTS; i++) {
+		const struct variant *v = &variants[i];
+
+		start(v);
+		test_finish(&run);
+		if (v->own && strstr(run.said, "does not offer OWN")) {
+			ktap_skip("the kernel does not offer OWN", "%s-%u-own", v->backing, v->cpus);
+			continue;
+		}
+		ok = WIFEXITED(run.status) && !WEXITSTATUS(run.status) &&
+		     strstr(run.console, "guest: ok") && clean(run.console) && counted(v);
+		if (!ok)
+			test_show(&run);
+		ktap_result(ok, "%s-%u-%s%s", v->backing, v->cpus, v->lazy ?: "present",
+			    v->own ? "-own" : "");
+	}
+	return ktap_end();
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the tests of kuf share: guests, and results.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../guest/pattern.h"
+#include "cpio.h"
+#include "guest.h"
+
+static unsigned int planned, done, failed;
+
+static void die(const char *what)
+{
+	printf("Bail out! %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+void test_make_initrd(void)
+{
+	static uint64_t pattern[GUEST_PATTERN_SIZE / sizeof(uint64_t)];
+	int fd = open(TEST_INIT, O_RDONLY);
+	struct stat st;
+	void *init;
+	FILE *out;
+	size_t i;
+
+	if (fd < 0 || fstat(fd, &st))
+		die(TEST_INIT);
+	init = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (init == MAP_FAILED)
+		die(TEST_INIT);
+	for (i = 0; i < GUEST_PATTERN_SIZE / sizeof(pattern[0]); i++)
+		pattern[i] = guest_pattern(i, GUEST_PATTERN_GENERATION);
+
+	out = fopen(TEST_INITRD, "w");
+	if (!out)
+		die(TEST_INITRD);
+	cpio_node(out, "/dev", S_IFDIR | 0755, 0, 0);
+	cpio_node(out, "/dev/console", S_IFCHR | 0600, 5, 1);
+	cpio_file(out, "/init", 0755, init, st.st_size);
+	cpio_file(out, GUEST_PATTERN_FILE, 0644, pattern, GUEST_PATTERN_SIZE);
+	cpio_end(out);
+	if (fclose(out))
+		die(TEST_INITRD);
+	munmap(init, st.st_size);
+	close(fd);
+}
+
+const char *test_cmdline(unsigned int cpus)
+{
+	static char line[256];
+
+	/* No PCI to be looked for, nothing to be calibrated. */
+	snprintf(line, sizeof(line),
+		 "console=ttyS0 quiet panic=-1 reboot=k pci=off no_timer_check tsc=reliable lpj=4000000 nokaslr mitigations=off guest.cpus=%u",
+		 cpus);
+	return line;
+}
+
+void test_start(struct test_run *run, char *const argv[])
+{
+	int out[2], err[2];
+	int i;
+
+	memset(run, 0, sizeof(*run));
+	if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
+		die("pipe");
+	printf("# +");
+	for (i = 0; argv[i]; i++)
+		printf(strchr(argv[i], ' ') ? " '%s'" : " %s", argv[i]);
+	putchar('\n');
+	fflush(stdout);
+
+	run->seconds = -now();
+	run->pid = fork();
+	if (run->pid < 0)
+		die("fork");
+	if (!run->pid) {
+		dup2(out[1], 1);
+		dup2(err[1], 2);
+		execv(argv[0], argv);
+		dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	close(out[1]);
+	close(err[1]);
+	run->out = out[0];
+	run->err = err[0];
+}
+
+/* Keeps the beginning of what does not fit. */
+static bool feed(int fd, char *text, size_t size)
+{
+	size_t len = strlen(text);
+	char rest[4096];
+	ssize_t n;
+
+	if (len + 1 < size)
+		n = read(fd, text + len, size - 1 - len);
+	else
+		n = read(fd, rest, sizeof(rest));
+	return n > 0;
+}
+
+/* False when there is nothing left to be read. */
+static bool read_more(struct test_run *run)
+{
+	struct pollfd fds[] = {
+		{ .fd = run->out, .events = POLLIN },
+		{ .fd = run->err, .events = POLLIN },
+	};
+
+	if (run->out < 0 && run->err < 0)
+		return false;
+	if (poll(fds, 2, -1) < 0)
+		return true;
+	if (fds[0].revents && !feed(run->out, run->console, sizeof(run->console))) {
+		close(run->out);
+		run->out = -1;
+	}
+	if (fds[1].revents && !feed(run->err, run->said, sizeof(run->said))) {
+		close(run->err);
+		run->err = -1;
+	}
+	return true;
+}
+
+bool test_wait_for(struct test_run *run, const char *text)
+{
+	while (!strstr(run->console, text)) {
+		if (!read_more(run))
+			return false;
+	}
+	return true;
+}
+
+void test_finish(struct test_run *run)
+{
+	while (read_more(run))
+		;
+	if (waitpid(run->pid, &run->status, 0) != run->pid)
+		die("waitpid");
+	run->seconds += now();
+}
+
+static void show(const char *name, const char *text)
+{
+	size_t len;
+
+	for (; *text; text += len) {
+		len = strcspn(text, "\n");
+		printf("# %s: %.*s\n", name, (int)len, text);
+		len += text[len] == '\n';
+	}
+}
+
+void test_show(const struct test_run *run)
+{
+	show("guest", run->console);
+	show("kuf", run->said);
+	printf("# status 0x%x after %.1f seconds\n", run->status, run->seconds);
+}
+
+long long test_number(const struct test_run *run, const char *before)
+{
+	const char *at = strstr(run->said, before);
+
+	return at ? atoll(at + strlen(before)) : -1;
+}
+
+void ktap_plan(unsigned int nr)
+{
+	planned = nr;
+	printf("KTAP version 1\n1..%u\n", nr);
+	fflush(stdout);
+}
+
+static void line(const char *result, const char *fmt, va_list ap, const char *directive)
+{
+	printf("%s %u ", result, ++done);
+	vprintf(fmt, ap);
+	printf("%s\n", directive);
+	fflush(stdout);
+}
+
+void ktap_result(bool ok, const char *fmt, ...)
+{
+	va_list ap;
+
+	failed += !ok;
+	va_start(ap, fmt);
+	line(ok ? "ok" : "not ok", fmt, ap, "");
+	va_end(ap);
+}
+
+void ktap_skip(const char *why, const char *fmt, ...)
+{
+	char directive[128];
+	va_list ap;
+
+	snprintf(directive, sizeof(directive), " # SKIP %s", why);
+	va_start(ap, fmt);
+	line("ok", fmt, ap, directive);
+	va_end(ap);
+}
+
+int ktap_end(void)
+{
+	if (done != planned)
+		printf("# %u results, but %u were planned\n", done, planned);
+	return failed || done != planned;
+}

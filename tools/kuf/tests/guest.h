@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_TESTS_GUEST_H
+#define KUF_TESTS_GUEST_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Where the test VM's initramfs has what the tests need. */
+#define TEST_KUF	"/tests/bin/kuf"
+#define TEST_INIT	"/tests/bin/kuf-guest-init"
+#define TEST_KERNEL	"/tests/kuf/bzImage"
+/* Made by test_make_initrd(). */
+#define TEST_INITRD	"/tmp/kuf-initrd"
+
+/* Exits when it cannot. */
+void test_make_initrd(void);
+
+/* The command line of a guest kernel that is up soon. */
+const char *test_cmdline(unsigned int cpus);
+
+/* A run of kuf. */
+struct test_run {
+	pid_t pid;
+	int out, err;		/* pipes */
+	char console[64 << 10];	/* its stdout: the serial console */
+	char said[16 << 10];	/* its stderr */
+	int status;		/* as by waitpid() */
+	double seconds;
+};
+
+void test_start(struct test_run *run, char *const argv[]);
+/* Until "guest: up" or whatever else is in its console; false: it ended before. */
+bool test_wait_for(struct test_run *run, const char *text);
+/* Until its end. */
+void test_finish(struct test_run *run);
+/* All it printed, as diagnostics. */
+void test_show(const struct test_run *run);
+
+/* A number after @before in what kuf said, -1 if there is none. */
+long long test_number(const struct test_run *run, const char *before);
+
+/* KTAP; @why is printed when it is not ok. */
+void ktap_plan(unsigned int nr);
+__attribute__((format(printf, 2, 3)))
+void ktap_result(bool ok, const char *fmt, ...);
+__attribute__((format(printf, 2, 3)))
+void ktap_skip(const char *why, const char *fmt, ...);
+int ktap_end(void);
+
+#endif /* KUF_TESTS_GUEST_H */

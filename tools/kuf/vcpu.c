@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vCPUs: a thread each, and what they leave the guest for.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "abi.h"
+#include "pager.h"
+#include "vcpu.h"
+
+#define KICK_SIGNAL	SIGUSR1
+
+static void on_kick(int signal)
+{
+}
+
+static int create(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	void *run;
+
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->id);
+	if (vcpu->fd < 0)
+		return kuf_error(-errno, "KVM_CREATE_VCPU %u", vcpu->id);
+	run = mmap(NULL, vm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (run == MAP_FAILED)
+		return kuf_error(-errno, "mmap of vCPU %u", vcpu->id);
+	vcpu->run = run;
+	return vcpu_set_cpuid(vcpu);
+}
+
+int vcpus_create(struct vm *vm, unsigned int nr, const struct boot_entry *entry)
+{
+	struct sigaction action = { .sa_handler = on_kick };
+	unsigned int i;
+	int err;
+
+	sigaction(KICK_SIGNAL, &action, NULL);
+	vm->vcpus = calloc(nr, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return kuf_error(-ENOMEM, "%u vCPUs", nr);
+	for (i = 0; i < nr; i++) {
+		vm->vcpus[i] = (struct vcpu){ .vm = vm, .id = i, .fd = -1 };
+		vm->nr_vcpus++;
+		err = create(&vm->vcpus[i]);
+		if (err)
+			return err;
+	}
+	return vcpu_set_entry(&vm->vcpus[0], entry);
+}
+
+static void handle_io(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	u8 *data = (u8 *)run + run->io.data_offset;
+	u32 i;
+
+	for (i = 0; i < run->io.count; i++, data += run->io.size)
+		bus_access(&vcpu->vm->ports, run->io.port, data, run->io.size,
+			   run->io.direction == KVM_EXIT_IO_OUT);
+}
+
+/* KVM_RUN succeeded, and wants something. */
+static void handle_exit(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(vcpu);
+		break;
+	case KVM_EXIT_MMIO:
+		bus_access(&vcpu->vm->mmio, run->mmio.phys_addr, run->mmio.data,
+			   run->mmio.len, run->mmio.is_write);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		kuf_say("vCPU %u: triple fault", vcpu->id);
+		vm_stop(vcpu->vm, KUF_EXIT_CRASH);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		kuf_error(0, "vCPU %u: KVM has an internal error, suberror %u", vcpu->id,
+			  run->internal.suberror);
+		vm_stop(vcpu->vm, KUF_EXIT_KVM);
+		break;
+	default:
+		kuf_error(0, "vCPU %u: KVM exits for reason %u, which kuf does not know",
+			  vcpu->id, run->exit_reason);
+		vm_stop(vcpu->vm, KUF_EXIT_KVM);
+		break;
+	}
+}
+
+/* A page that nobody else takes care of. */
+static void handle_fault(struct vcpu *vcpu)
+{
+	const struct kuf_memory_fault *fault = kuf_memory_fault(vcpu->run);
+	struct vm *vm = vcpu->vm;
+
+	/* While the VM ends the pager may be gone already. */
+	if (vm_is_stopped(vm))
+		return;
+	if (!vm->pager || !(fault->flags & KVM_MEMORY_EXIT_FLAG_USERFAULT)) {
+		kuf_error(0, "vCPU %u: memory fault at 0x%llx, flags 0x%llx", vcpu->id,
+			  (unsigned long long)fault->gpa, (unsigned long long)fault->flags);
+		vm_stop(vm, KUF_EXIT_KVM);
+	} else if (!pager_fills_exits(vm->pager)) {
+		kuf_error(0, "the pager is gone; vCPU %u needs the page at 0x%llx", vcpu->id,
+			  (unsigned long long)fault->gpa);
+		vm_stop(vm, KUF_EXIT_PAGER);
+	} else if (pager_exit(vm->pager, fault->gpa, fault->flags)) {
+		vm_stop(vm, KUF_EXIT_PAGER);
+	}
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	while (!vm_is_stopped(vcpu->vm)) {
+		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
+			handle_exit(vcpu);
+		} else if (errno == EFAULT && vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
+			handle_fault(vcpu);
+		} else if (errno != EINTR && errno != EAGAIN) {
+			kuf_error(-errno, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
+				  vcpu->run->exit_reason);
+			vm_stop(vcpu->vm, KUF_EXIT_KVM);
+		}
+	}
+	return NULL;
+}
+
+int vcpus_start(struct vm *vm)
+{
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		err = pthread_create(&vm->vcpus[i].thread, NULL, run_vcpu, &vm->vcpus[i]);
+		if (err)
+			return kuf_error(-err, "a thread for vCPU %u", i);
+		vm->vcpus[i].has_thread = true;
+	}
+	return 0;
+}
+
+void vcpus_join(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+
+		if (!vcpu->has_thread)
+			continue;
+		/* For a vCPU that looked at vm->stopped just before it was set. */
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
+		pthread_join(vcpu->thread, NULL);
+		vcpu->has_thread = false;
+	}
+}
+
+void vcpus_destroy(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		if (vm->vcpus[i].run)
+			munmap(vm->vcpus[i].run, vm->vcpu_mmap_size);
+		if (vm->vcpus[i].fd >= 0)
+			close(vm->vcpus[i].fd);
+	}
+	free(vm->vcpus);
+	vm->vcpus = NULL;
+	vm->nr_vcpus = 0;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VM: its file descriptors, what KVM emulates for it, and its end.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "abi.h"
+#include "vcpu.h"
+#include "vm.h"
+
+/* Three pages that VMX needs for real mode, away from all memory. */
+#define TSS_GPA		0xfffbd000
+#define IDENTITY_GPA	0xfffbc000
+
+static int create_chips(struct vm *vm)
+{
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	u64 identity = IDENTITY_GPA;
+
+	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity))
+		return kuf_error(-errno, "KVM_SET_IDENTITY_MAP_ADDR");
+	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_GPA))
+		return kuf_error(-errno, "KVM_SET_TSS_ADDR");
+	if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0))
+		return kuf_error(-errno, "KVM_CREATE_IRQCHIP");
+	if (ioctl(vm->fd, KVM_CREATE_PIT2, &pit))
+		return kuf_error(-errno, "KVM_CREATE_PIT2");
+	return 0;
+}
+
+int vm_create(struct vm *vm)
+{
+	pthread_condattr_t attr;
+	int err;
+
+	*vm = (struct vm){ .kvm_fd = -1, .fd = -1, .mem = { .fd = -1, .bitmap_fd = -1 } };
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&vm->stopped_cond, &attr);
+	pthread_condattr_destroy(&attr);
+
+	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm_fd < 0) {
+		err = kuf_error(-errno, "/dev/kvm");
+		goto err;
+	}
+	if (ioctl(vm->kvm_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
+		err = kuf_error(0, "/dev/kvm does not speak version %d", KVM_API_VERSION);
+		goto err;
+	}
+	vm->vcpu_mmap_size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+	if (vm->fd < 0) {
+		err = kuf_error(-errno, "KVM_CREATE_VM");
+		goto err;
+	}
+	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KUF_CAP_USER_MEMORY2) <= 0) {
+		err = kuf_error(0, "this kernel has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8)");
+		goto err;
+	}
+	err = create_chips(vm);
+	if (err)
+		goto err;
+	return 0;
+
+err:
+	vm_destroy(vm);
+	return err;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	vcpus_destroy(vm);
+	mem_destroy(&vm->mem);
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->kvm_fd >= 0)
+		close(vm->kvm_fd);
+	vm->fd = vm->kvm_fd = -1;
+}
+
+static const char *feature_name(u64 feature)
+{
+	switch (feature) {
+	case KVM_USERFAULT_FEATURE_EXIT:
+		return "EXIT";
+	case KVM_USERFAULT_FEATURE_ACCESS:
+		return "ACCESS";
+	case KVM_USERFAULT_FEATURE_FD:
+		return "FD";
+	case KVM_USERFAULT_FEATURE_OWN:
+		return "OWN";
+	default:
+		return "an unnamed one";
+	}
+}
+
+int vm_enable_userfault(struct vm *vm, u64 features)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_USERFAULT_FEATURES,
+		.args[0] = features,
+	};
+	int offered = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USERFAULT_FEATURES);
+	u64 missing;
+
+	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USERFAULT) <= 0)
+		return kuf_error(-EOPNOTSUPP, "this kernel has no KVM userfault (CONFIG_KVM_USERFAULT)");
+	missing = features & ~(u64)(offered > 0 ? offered : 0);
+	if (missing)
+		return kuf_error(-EOPNOTSUPP, "KVM userfault of this kernel does not offer %s",
+				 feature_name(missing & -missing));
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
+		return kuf_error(-errno, "KVM_CAP_USERFAULT_FEATURES 0x%llx",
+				 (unsigned long long)features);
+	return 0;
+}
+
+int vm_userfault_fd(struct vm *vm)
+{
+	struct kvm_userfault_fd args = {
+		.flags = KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK,
+		.event_size = sizeof(struct kvm_userfault_event),
+	};
+	int fd = ioctl(vm->fd, KVM_USERFAULT_CREATE_FD, &args);
+
+	return fd >= 0 ? fd : kuf_error(-errno, "KVM_USERFAULT_CREATE_FD");
+}
+
+void vm_irq(struct vm *vm, u32 gsi, bool level)
+{
+	struct kvm_irq_level irq = { .irq = gsi, .level = level };
+
+	if (ioctl(vm->fd, KVM_IRQ_LINE, &irq)) {
+		kuf_error(-errno, "KVM_IRQ_LINE %u", gsi);
+		vm_stop(vm, KUF_EXIT_KVM);
+	}
+}
+
+void vm_stop(struct vm *vm, int exit_code)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->stopped) {
+		vm->exit_code = exit_code;
+		__atomic_store_n(&vm->stopped, true, __ATOMIC_RELEASE);
+		pthread_cond_broadcast(&vm->stopped_cond);
+	}
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vm_wait(struct vm *vm, unsigned int timeout_s)
+{
+	struct timespec until;
+	int r = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_s;
+
+	pthread_mutex_lock(&vm->lock);
+	while (!vm->stopped && !r) {
+		if (timeout_s)
+			r = pthread_cond_timedwait(&vm->stopped_cond, &vm->lock, &until);
+		else
+			r = pthread_cond_wait(&vm->stopped_cond, &vm->lock);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return -r;
+}
