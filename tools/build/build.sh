@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# From nothing to a bootable kernel and its selftests: fetch, apply, configure,
+# From nothing to a bootable kernel, its selftests and kuf: fetch, apply, configure,
 # build, each step by its own script. One run at a time works on a tree and what
 # is built from it, so that no other checkout changes it in between.
 #
 # usage: tools/build/build.sh [kernel]
 #
-#	kernel	without the selftests
+#	kernel	nothing but that
 #
 # Environment: lib.sh's, tree.sh's. stdout: the image, build/bzImage-*. The
 # seconds of each step go to build/times.txt.
@@ -40,3 +40,4 @@ step config "$KUF_BIN/config.sh"
 step kernel "$KUF_BIN/kernel.sh"
 [[ $what == all ]] || exit 0
 step selftests quiet env TREE="$KUF_TREE" OUT="$KUF_SELFTESTS" "$KUF_BIN/selftests.sh"
+step kuf run_log "$BUILD/kuf.log" make -s -C "$REPO/tools/kuf" O="$BUILD/kuf" LDFLAGS=-static

@@ -6,9 +6,9 @@
 # usage: tools/build/runtests.sh WHAT [KTAP-FILE...]
 #
 # WHAT:
-#	quick		list quick with nested paging on and off, and the
+#	quick		lists quick and kuf with nested paging on and off, and the
 #			positive controls
-#	all		quick, list long if there is one, and stock-compare
+#	all		quick, lists long and kuf-long, and stock-compare
 #	controls	only the positive controls
 #	stock-compare	list stock on our kernel and on a pristine one: the same
 #			results, test by test, in both paging modes
@@ -57,21 +57,31 @@ step()
 	((rc == 0)) || broken+=" $name ($rc)"
 }
 
+# asks LIST WORD: is WORD in its "boot:" line (tests/lists/README)?
+asks()
+{
+	sed -n 's/^# boot: //p' "$REPO/tests/lists/$1" | tr ' ' '\n' | grep -x "$2" >/dev/null
+}
+
 # initramfs LIST: packs it into OUT, once for all boots.
 initramfs()
 {
-	"$KUF_BIN/initramfs.sh" "$OUT/$1.cpio.gz" "$1" >/dev/null &&
+	local files=${FILES:-}
+	! asks "$1" kuf || files+=" $BUILD/kuf/kuf=/tests/bin/kuf $OUT/bzImage=/tests/kuf/bzImage\
+			$BUILD/kuf/kuf-guest-init=/tests/bin/kuf-guest-init"
+	FILES=$files "$KUF_BIN/initramfs.sh" "$OUT/$1.cpio.gz" "$1" >/dev/null &&
 		"$BUILD/initramfs/init" "$REPO/tests/lists/$1" >"$OUT/$1.list"
 }
 
 # boot LIST NPT KERNEL LABEL
 boot()
 {
-	local limit
+	local limit smp=${SMP:-}
+	! asks "$1" smp=1 || smp=1
 	# Each test ends within its own timeout; what hangs beyond that is the VM.
 	limit=$(awk -v scale="$SCALE" '{ s += $2 } END { print 60 * scale + s * scale }' \
 		"$OUT/$1.list")
-	env KERNEL="$3" INITRD="$OUT/$1.cpio.gz" LIST="$1" NPT="$2" LABEL="$4" \
+	env ${smp:+SMP="$smp"} KERNEL="$3" INITRD="$OUT/$1.cpio.gz" LIST="$1" NPT="$2" LABEL="$4" \
 		OUT="$OUT/$4" TIMEOUT="${TIMEOUT:-$limit}" "$KUF_BIN/boot.sh"
 }
 
@@ -154,12 +164,15 @@ stock_boot()
 case $what in
 quick)
 	run_list quick
+	run_list kuf
 	run_controls
 	;;
 all)
 	run_list quick
+	run_list kuf
 	run_controls
 	[[ ! -f $REPO/tests/lists/long ]] || run_list long
+	run_list kuf-long
 	run_stock_compare
 	;;
 controls)

@@ -61,3 +61,17 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry)
 		return kuf_error(-errno, "KVM_SET_REGS");
 	return 0;
 }
+
+void vcpu_say_where(struct vcpu *vcpu)
+{
+	struct kvm_mp_state mp = {};
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) ||
+	    ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp))
+		return;
+	kuf_say("vCPU %u: rip 0x%llx rsp 0x%llx rflags 0x%llx cr3 0x%llx cs 0x%x, mp state %u",
+		vcpu->id, regs.rip, regs.rsp, regs.rflags, sregs.cr3, sregs.cs.selector,
+		mp.mp_state);
+}

@@ -192,6 +192,8 @@ int cmd_run(int argc, char **argv)
 	vcpus_join(&run->vm);
 	if (!code)
 		code = run->vm.exit_code;
+	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
+		vcpus_say_where(&run->vm);
 	/* What the guest ended with does not count if it was not given its memory. */
 	if (server_stop(&run->server) ||
 	    (run->pager.counts && pager_report(&run->pager)))

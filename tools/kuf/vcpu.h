@@ -23,6 +23,8 @@ int vcpus_create(struct vm *vm, unsigned int nr, const struct boot_entry *entry)
 int vcpus_start(struct vm *vm);
 /* After vm_stop(): makes them leave the guest and end. */
 void vcpus_join(struct vm *vm);
+/* After vcpus_join(). */
+void vcpus_say_where(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */
@@ -30,5 +32,7 @@ int vcpu_set_cpuid(struct vcpu *vcpu);
 
 /* regs.c */
 int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry);
+/* For whoever looks for the reason why a guest crashed, or does not end. */
+void vcpu_say_where(struct vcpu *vcpu);
 
 #endif /* KUF_VCPU_H */

@@ -23,7 +23,7 @@
 
 #define PAGE		4096ul
 #define WORDS		(PAGE / sizeof(uint64_t))
-#define TOUCH_BYTES	(16ul << 20)	/* a CPU */
+#define TOUCH_BYTES	(8ul << 20)	/* a CPU */
 #define GENERATIONS	3
 
 static int failures;

@@ -18,7 +18,7 @@ static inline uint64_t guest_pattern(uint64_t word, uint64_t generation)
 
 /* A file in the guest's initramfs, to be found there as it was packed. */
 #define GUEST_PATTERN_FILE		"/pattern"
-#define GUEST_PATTERN_SIZE		(4ul << 20)
+#define GUEST_PATTERN_SIZE		(2ul << 20)
 #define GUEST_PATTERN_GENERATION	4711
 
 #endif /* KUF_GUEST_PATTERN_H */

@@ -3,6 +3,7 @@
 #define KUF_TESTS_GUEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 /* Where the test VM's initramfs has what the tests need. */
@@ -14,6 +15,12 @@
 
 /* Exits when it cannot. */
 void test_make_initrd(void);
+
+/*
+ * A bzImage of a few bytes of 32-bit code, which begins at 1 MiB, without a stack
+ * and without interrupts.  It has no 64-bit entry.
+ */
+void test_make_tiny(const char *path, const void *code, size_t size);
 
 /* The command line of a guest kernel that is up soon. */
 const char *test_cmdline(unsigned int cpus);
