@@ -5,6 +5,7 @@
 #include <asm/bootparam.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +65,8 @@ static int read_at(int fd, const char *path, void *buf, u64 size, u64 offset)
 
 static int check_header(const struct boot_config *config, const struct setup_header *hdr)
 {
+	size_t len;
+
 	if (hdr->header != BZIMAGE_MAGIC || hdr->boot_flag != 0xaa55)
 		return kuf_error(0, "%s is no Linux bzImage", config->kernel);
 	if (hdr->version < BZIMAGE_VERSION || !(hdr->loadflags & LOADED_HIGH))
@@ -71,8 +74,8 @@ static int check_header(const struct boot_config *config, const struct setup_hea
 				 config->kernel, hdr->version >> 8, hdr->version & 0xff);
 	if (!config->entry32 && !(hdr->xloadflags & XLF_KERNEL_64))
 		return kuf_error(0, "%s has no 64-bit entry", config->kernel);
-	if (strlen(config->cmdline) > hdr->cmdline_size ||
-	    strlen(config->cmdline) >= CMDLINE_MAX)
+	len = strlen(config->cmdline) + strlen(config->more_cmdline);
+	if (len > hdr->cmdline_size || len >= CMDLINE_MAX)
 		return kuf_error(0, "the kernel's command line is too long");
 	return 0;
 }
@@ -179,7 +182,8 @@ int boot_build(const struct boot_config *config, u8 *area, struct boot_entry *en
 	bp->hdr.type_of_loader = LOADER_UNKNOWN;
 	bp->hdr.cmd_line_ptr = CMDLINE_GPA;
 	bp->hdr.vid_mode = 0xffff;
-	strcpy((char *)area + CMDLINE_GPA, config->cmdline);
+	snprintf((char *)area + CMDLINE_GPA, CMDLINE_MAX, "%s%s", config->cmdline,
+		 config->more_cmdline);
 
 	add_e820(bp, 0, LOW_END, 1);
 	add_e820(bp, LOW_END, HIGH_START, 2);

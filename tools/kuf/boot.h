@@ -10,6 +10,7 @@ struct boot_config {
 	const char *kernel;	/* file, bzImage */
 	const char *initrd;	/* file, or NULL */
 	const char *cmdline;
+	const char *more_cmdline;	/* what kuf adds to it */
 	u64 mem_size;
 	unsigned int nr_cpus;
 	bool entry32;		/* without paging, instead of with page tables */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blk.h"
 #include "options.h"
 #include "vm.h"
 
@@ -26,6 +27,7 @@ enum {
 	OPT_FEATURES,
 	OPT_ENTRY,
 	OPT_CONSOLE,
+	OPT_DISK,
 	OPT_TIMEOUT,
 	OPT_HELP,
 };
@@ -41,6 +43,7 @@ static const struct option long_options[] = {
 	{ "features", required_argument, NULL, OPT_FEATURES },
 	{ "entry", required_argument, NULL, OPT_ENTRY },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
@@ -67,6 +70,8 @@ static const char help[] =
 "                    (no nested paging) that needs --features=own. 64, but 32 with\n"
 "                    --lazy and without own\n"
 "  --console=FILE    where the serial console goes (stdout)\n"
+"  --disk=FILE       a disk, /dev/vda (virtio-blk; the kernel learns of it by its\n"
+"                    command line)\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Exit status: 0 the guest reset itself; 1 something needed is not there; 2 wrong\n"
@@ -155,6 +160,9 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 	case OPT_CONSOLE:
 		o->console = arg;
 		return 0;
+	case OPT_DISK:
+		o->disk = arg;
+		return 0;
 	case OPT_TIMEOUT:
 		return parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
 	case OPT_HELP:
@@ -174,6 +182,7 @@ int options_parse_run(struct options *o, int argc, char **argv)
 	*o = (struct options){
 		.boot = {
 			.cmdline = "console=ttyS0",
+			.more_cmdline = "",
 			.mem_size = DEFAULT_MEM,
 			.nr_cpus = 1,
 		},
@@ -190,6 +199,8 @@ int options_parse_run(struct options *o, int argc, char **argv)
 		return kuf_error(0, "--kernel=FILE is needed");
 	if (o->own && !o->lazy)
 		return kuf_error(0, "--features=own: only with --lazy");
+	if (o->disk)
+		o->boot.more_cmdline = " " BLK_CMDLINE;
 	o->boot.entry32 = entry ? entry == 32 : o->lazy && !o->own;
 	return 0;
 }

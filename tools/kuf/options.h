@@ -11,6 +11,7 @@ struct options {
 	enum pager_mode lazy;
 	bool own;
 	const char *console;	/* file, or NULL: stdout */
+	const char *disk;	/* file, or NULL */
 	unsigned int timeout_s;
 };
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -115,11 +116,31 @@ static int serve_event(struct pager *pager, const struct kvm_userfault_event *ev
 	return err ?: wake(pager, event->gpa);
 }
 
-int pager_serve(struct pager *pager, int stop_fd)
+/* What pager_need() asks.  1: nobody will any more. */
+static int serve_question(struct pager *pager, int fd)
+{
+	ssize_t n;
+	u64 gpa;
+	int err;
+
+	n = recv(fd, &gpa, sizeof(gpa), MSG_DONTWAIT);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return 0;
+	if (n != sizeof(gpa))
+		return 1;
+	pthread_mutex_lock(&pager->lock);
+	pager->counts->asked++;
+	err = fill(pager, gpa, 0);
+	pthread_mutex_unlock(&pager->lock);
+	/* A vCPU that waits for that page has an event, whose answer wakes it. */
+	return send(fd, &err, sizeof(err), MSG_NOSIGNAL) == sizeof(err) ? 0 : 1;
+}
+
+int pager_serve(struct pager *pager, int control_fd)
 {
 	struct pollfd fds[] = {
 		{ .fd = pager->uffd, .events = POLLIN },
-		{ .fd = stop_fd, .events = POLLIN },
+		{ .fd = control_fd, .events = POLLIN },
 	};
 	struct kvm_userfault_event events[EVENTS];
 	ssize_t n, i;
@@ -131,8 +152,10 @@ int pager_serve(struct pager *pager, int stop_fd)
 				continue;
 			return kuf_error(-errno, "poll of the userfault fd");
 		}
-		if (fds[1].revents)
+		if (fds[1].revents && serve_question(pager, control_fd))
 			return 0;
+		if (!fds[0].revents)
+			continue;
 		n = read(pager->uffd, events, sizeof(events));
 		/* EAGAIN: who waited has gone, and its event with it. */
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -147,6 +170,22 @@ int pager_serve(struct pager *pager, int stop_fd)
 				return err;
 		}
 	}
+}
+
+int pager_need(struct pager *pager, u64 gpa)
+{
+	int err;
+
+	pthread_mutex_lock(&pager->lock);
+	if (pager->ask_fd < 0) {
+		pager->counts->asked++;
+		err = fill(pager, gpa, 0);
+	} else if (send(pager->ask_fd, &gpa, sizeof(gpa), MSG_NOSIGNAL) != sizeof(gpa) ||
+		   recv(pager->ask_fd, &err, sizeof(err), 0) != sizeof(err)) {
+		err = kuf_error(-EPIPE, "the pager's process does not answer");
+	}
+	pthread_mutex_unlock(&pager->lock);
+	return err;
 }
 
 int pager_exit(struct pager *pager, u64 gpa, u64 flags)
@@ -179,9 +218,9 @@ int pager_report(const struct pager *pager)
 	kuf_say("lazy: %llu of %llu pages served, %llu just once, %llu wrong",
 		(unsigned long long)c->served, (unsigned long long)npages,
 		(unsigned long long)once, (unsigned long long)wrong);
-	kuf_say("lazy: %llu events, %llu exits; of these %llu own, %llu page walks, %llu repeated",
+	kuf_say("lazy: %llu events, %llu exits, %llu asked for; of these %llu own, %llu page walks, %llu repeated",
 		(unsigned long long)c->events, (unsigned long long)c->exits,
-		(unsigned long long)c->own, (unsigned long long)c->walks,
+		(unsigned long long)c->asked, (unsigned long long)c->own, (unsigned long long)c->walks,
 		(unsigned long long)c->repeated);
 	return wrong ? -EIO : 0;
 }

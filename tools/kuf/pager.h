@@ -26,7 +26,8 @@ struct pager_counts {
 	u64 exits;		/* of vCPUs, instead */
 	u64 own;		/* of both: KVM's own accesses */
 	u64 walks;		/* of both: walks of the guest's page tables */
-	u64 repeated;		/* of both: the page was there already */
+	u64 asked;		/* by the VMM's devices */
+	u64 repeated;		/* of all: the page was there already */
 	u64 served;		/* pages */
 	u8 times[];		/* that each page was served */
 };
@@ -42,7 +43,10 @@ struct pager {
 	 */
 	int remote_fd;
 
-	pthread_mutex_t lock;	/* whoever fills */
+	/* In the VMM, with the pager in another process: where to ask it.  Else -1. */
+	int ask_fd;
+
+	pthread_mutex_t lock;	/* whoever fills, or asks */
 	struct pager_counts *counts;
 };
 
@@ -51,8 +55,14 @@ int pager_mode_by_name(const char *name);
 
 u64 pager_counts_size(u64 mem_size);
 
-/* Serves events until the userfault fd is at its end, or @stop_fd readable. */
-int pager_serve(struct pager *pager, int stop_fd);
+/*
+ * Serves events, and what is asked for by @control_fd, until the userfault fd is at
+ * its end, or @control_fd is, or can be read without being a socket.
+ */
+int pager_serve(struct pager *pager, int control_fd);
+
+/* In the VMM, any thread: returns when the page at @gpa is present. */
+int pager_need(struct pager *pager, u64 gpa);
 
 /* A vCPU's exit. */
 static inline bool pager_fills_exits(const struct pager *pager)

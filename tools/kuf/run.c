@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "blk.h"
 #include "options.h"
 #include "reset.h"
 #include "server.h"
@@ -20,6 +21,7 @@ struct run {
 	struct options options;
 	struct vm vm;
 	struct uart uart;
+	struct blk blk;
 	struct boot_entry entry;
 	int console_fd;
 
@@ -57,7 +59,11 @@ static int plug_devices(struct run *run)
 	}
 	uart_init(&run->uart, &run->vm, run->console_fd);
 	err = bus_add(&run->vm.ports, &uart);
-	return err ?: reset_plug(&run->vm);
+	if (!err)
+		err = reset_plug(&run->vm);
+	if (!err && run->options.disk)
+		err = blk_start(&run->blk, &run->vm, run->options.disk);
+	return err;
 }
 
 static int enable_userfault(struct run *run)
@@ -104,6 +110,7 @@ static int start_pager(struct run *run)
 		.source = run->source,
 		.uffd = -1,
 		.remote_fd = -1,
+		.ask_fd = -1,
 		.counts = counts,
 	};
 	pthread_mutex_init(&pager->lock, NULL);
@@ -190,6 +197,7 @@ int cmd_run(int argc, char **argv)
 		vm_stop(&run->vm, KUF_EXIT_TIMEOUT);
 	}
 	vcpus_join(&run->vm);
+	blk_stop(&run->blk);
 	if (!code)
 		code = run->vm.exit_code;
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)

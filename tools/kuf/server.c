@@ -104,6 +104,7 @@ static int take_order(struct pager *pager, const struct order *order, const int 
 		.mem = { .backing = order->backing, .size = order->size },
 		.uffd = fds[FD_USERFAULT],
 		.remote_fd = -1,
+		.ask_fd = -1,
 	};
 	pthread_mutex_init(&pager->lock, NULL);
 	if (order->backing == MEM_ANON) {
@@ -169,7 +170,7 @@ int server_fork(struct server *server)
 	return 0;
 }
 
-int server_start_process(struct server *server, const struct pager *pager, int source_fd,
+int server_start_process(struct server *server, struct pager *pager, int source_fd,
 			 int counts_fd)
 {
 	const struct mem *mem = &pager->mem;
@@ -200,6 +201,7 @@ int server_start_process(struct server *server, const struct pager *pager, int s
 		return err;
 	if (read(server->socket, &failed, 1) != 1 || failed)
 		return kuf_error(-EIO, "the pager's process (%d) does not serve", server->pid);
+	pager->ask_fd = server->socket;
 	return 0;
 }
 

@@ -21,7 +21,7 @@ int server_fork(struct server *server);
  * The process takes @uffd with it, so that vCPUs notice when it dies: the caller
  * closes its own.  Returns once the process serves.
  */
-int server_start_process(struct server *server, const struct pager *pager, int source_fd,
+int server_start_process(struct server *server, struct pager *pager, int source_fd,
 			 int counts_fd);
 int server_start_thread(struct server *server, struct pager *pager);
 

@@ -123,6 +123,41 @@ static void check_memory_everywhere(int cpus)
 	}
 }
 
+static void check_disk(void)
+{
+	uint64_t words[WORDS], word = 0, half = GUEST_DISK_SIZE / sizeof(words[0]) / 2;
+	int fd = open(GUEST_DISK, O_RDWR);
+	size_t i;
+
+	if (fd < 0) {
+		failed("%s: %s", GUEST_DISK, strerror(errno));
+		return;
+	}
+	while (read(fd, words, sizeof(words)) == sizeof(words)) {
+		for (i = 0; i < WORDS; i++, word++) {
+			if (words[i] == guest_pattern(word, GUEST_DISK_GENERATION))
+				continue;
+			failed("%s: word %llu is wrong", GUEST_DISK, (unsigned long long)word);
+			goto out;
+		}
+	}
+	if (word != 2 * half)
+		failed("%s: only %llu words", GUEST_DISK, (unsigned long long)word);
+	lseek(fd, GUEST_DISK_SIZE / 2, SEEK_SET);
+	for (word = half; word < 2 * half;) {
+		for (i = 0; i < WORDS; i++, word++)
+			words[i] = guest_pattern(word, GUEST_DISK_GENERATION + 1);
+		if (write(fd, words, sizeof(words)) != sizeof(words)) {
+			failed("%s: %s", GUEST_DISK, strerror(errno));
+			goto out;
+		}
+	}
+	if (fsync(fd))
+		failed("%s: fsync: %s", GUEST_DISK, strerror(errno));
+out:
+	close(fd);
+}
+
 static double now(void)
 {
 	struct timespec ts;
@@ -153,18 +188,21 @@ static void check_clock(void)
 int main(void)
 {
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN), wanted;
+	char cmdline[4096];
 	const char *arg;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
-	if (mount("proc", "/proc", "proc", 0, NULL) || mount("sys", "/sys", "sysfs", 0, NULL))
+	if (mount("proc", "/proc", "proc", 0, NULL) || mount("sys", "/sys", "sysfs", 0, NULL) ||
+	    mount("dev", "/dev", "devtmpfs", 0, NULL))
 		failed("mount: %s", strerror(errno));
 
 	printf("guest: up, %d CPUs, %ld MiB, clock %s\n", cpus,
 	       sysconf(_SC_PHYS_PAGES) / 256,
 	       read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource"));
-	arg = strstr(read_line("/proc/cmdline"), "guest.cpus=");
+	snprintf(cmdline, sizeof(cmdline), "%s", read_line("/proc/cmdline"));
+	arg = strstr(cmdline, "guest.cpus=");
 	wanted = arg ? atoi(arg + strlen("guest.cpus=")) : 1;
 	if (cpus != wanted)
 		failed("%d CPUs instead of %d", cpus, wanted);
@@ -172,6 +210,8 @@ int main(void)
 	check_pattern_file();
 	check_memory_everywhere(cpus);
 	check_clock();
+	if (strstr(cmdline, "guest.disk"))
+		check_disk();
 	printf("guest: %s\n", read_line("/proc/stat"));
 	if (!failures)
 		printf("guest: ok\n");

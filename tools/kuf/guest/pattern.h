@@ -21,4 +21,12 @@ static inline uint64_t guest_pattern(uint64_t word, uint64_t generation)
 #define GUEST_PATTERN_SIZE		(2ul << 20)
 #define GUEST_PATTERN_GENERATION	4711
 
+/*
+ * A disk, if there is one: holds this at first; the guest reads all of it and writes
+ * the second half anew.
+ */
+#define GUEST_DISK			"/dev/vda"
+#define GUEST_DISK_SIZE			(4ul << 20)
+#define GUEST_DISK_GENERATION		1234
+
 #endif /* KUF_GUEST_PATTERN_H */

@@ -47,8 +47,8 @@ static void start(const struct variant *v)
 	char kernel[] = "--kernel=" TEST_KERNEL, initrd[] = "--initrd=" TEST_INITRD;
 	char append[300], cpus[20], backing[20], entry[20], lazy[20];
 	char *argv[16] = { TEST_KUF, "run", kernel, initrd, append, cpus, backing, entry,
-			   "--timeout=120" };
-	int n = 9;
+			   "--timeout=120", "--disk=" TEST_DISK };
+	int n = 10;
 
 	snprintf(append, sizeof(append), "--append=%s", test_cmdline(v->cpus));
 	snprintf(cpus, sizeof(cpus), "--cpus=%u", v->cpus);
@@ -80,7 +80,7 @@ static bool counted(const struct variant *v)
 	printf("# %s %u %s%s: %.1f s, %lld pages\n", v->backing, v->cpus, v->lazy,
 	       v->own ? " own" : "", run.seconds, served);
 	if (strcmp(v->lazy, "exit"))
-		return served >= MIN_PAGES && strstr(run.said, " 0 exits;");
+		return served >= MIN_PAGES && strstr(run.said, " 0 exits,");
 	return served >= MIN_PAGES && strstr(run.said, "lazy: 0 events");
 }
 
@@ -96,6 +96,7 @@ static void test(const struct variant *v)
 	bool ok;
 
 	name_of(v, name, sizeof(name));
+	test_make_disk();
 	start(v);
 	test_finish(&run);
 	if (v->own && strstr(run.said, "does not offer OWN")) {
@@ -103,7 +104,8 @@ static void test(const struct variant *v)
 		return;
 	}
 	ok = WIFEXITED(run.status) && !WEXITSTATUS(run.status) &&
-	     strstr(run.console, "guest: ok") && clean(run.console) && counted(v);
+	     strstr(run.console, "guest: ok") && clean(run.console) && counted(v) &&
+	     test_disk_written();
 	if (!ok)
 		test_show(&run);
 	ktap_result(ok, "%s", name);

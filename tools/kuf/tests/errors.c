@@ -17,6 +17,7 @@
 
 #define TINY	"/tmp/kuf-tiny"
 #define BIG	"/tmp/kuf-big"
+#define SMALL	"/tmp/kuf-small"
 #define LINUX	"--kernel=" TEST_KERNEL
 
 static struct test_run run;
@@ -63,6 +64,12 @@ static const struct {
 	{ "append-long", KUF_EXIT_FAILED, "too long", { "run", LINUX, long_line } },
 	{ "console", KUF_EXIT_FAILED, "/none/file: No such file",
 	  { "run", LINUX, "--console=/none/file" } },
+	{ "disk-missing", KUF_EXIT_FAILED, "/none: No such file",
+	  { "run", LINUX, "--disk=/none" } },
+	{ "disk-directory", KUF_EXIT_FAILED, "/tmp: Is a directory",
+	  { "run", LINUX, "--disk=/tmp" } },
+	{ "disk-small", KUF_EXIT_FAILED, "no regular file of at least a sector",
+	  { "run", LINUX, "--disk=" SMALL } },
 	{ "timed-out", KUF_EXIT_TIMEOUT, "still runs after 1 seconds",
 	  { "run", LINUX, "--timeout=1" } },
 };
@@ -203,6 +210,22 @@ static void test_pager_killed(void)
 	result(ended(KUF_EXIT_PAGER) && strstr(run.said, "killed by signal 9"), "pager-killed");
 }
 
+/* Also when it is a zombie, whose parent was the VMM. */
+static bool is_gone(pid_t pid)
+{
+	char path[40], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	if (!f)
+		return true;
+	if (fscanf(f, "%*d %*s %c", &state) != 1)
+		state = 'Z';
+	fclose(f);
+	return state == 'Z';
+}
+
 /* No process is left behind by a VMM that is killed. */
 static void test_vmm_killed(void)
 {
@@ -215,7 +238,7 @@ static void test_vmm_killed(void)
 	usleep(100000);
 	kill(run.pid, SIGKILL);
 	test_finish(&run);
-	for (i = 0; i < 1000 && !kill(pager, 0); i++)
+	for (i = 0; i < 1000 && !is_gone(pager); i++)
 		usleep(10000);
 	result(WIFSIGNALED(run.status) && i < 1000, "vmm-killed");
 }
@@ -247,8 +270,8 @@ int main(void)
 	size_t i;
 
 	/* Sparse: 200 MiB that do not fit into 64. */
-	if (!fopen(BIG, "w") || truncate(BIG, 200 << 20)) {
-		printf("Bail out! cannot make " BIG "\n");
+	if (!fopen(BIG, "w") || truncate(BIG, 200 << 20) || !fopen(SMALL, "w")) {
+		printf("Bail out! cannot make " BIG " and " SMALL "\n");
 		return 1;
 	}
 	memset(long_line, 'x', sizeof(long_line) - 1);

@@ -12,9 +12,14 @@
 #define TEST_KERNEL	"/tests/kuf/bzImage"
 /* Made by test_make_initrd(). */
 #define TEST_INITRD	"/tmp/kuf-initrd"
+/* By test_make_disk(). */
+#define TEST_DISK	"/tmp/kuf-disk"
 
 /* Exits when it cannot. */
 void test_make_initrd(void);
+void test_make_disk(void);
+/* Is the disk as the guest leaves it? */
+bool test_disk_written(void);
 
 /*
  * A bzImage of a few bytes of 32-bit code, which begins at 1 MiB, without a stack
@@ -52,6 +57,8 @@ __attribute__((format(printf, 2, 3)))
 void ktap_result(bool ok, const char *fmt, ...);
 __attribute__((format(printf, 2, 3)))
 void ktap_skip(const char *why, const char *fmt, ...);
+/* What main() returns. */
 int ktap_end(void);
+#define KTAP_ALL_SKIPPED	4
 
 #endif /* KUF_TESTS_GUEST_H */

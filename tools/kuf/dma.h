@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_DMA_H
+#define KUF_DMA_H
+
+#include "kuf.h"
+
+struct vm;
+
+/*
+ * All of a device's accesses to guest memory begin here.  Makes the pages of
+ * [gpa, gpa + len) present, which may wait for the pager, and sets @ptr to where
+ * they are in this process.  -EFAULT if that is not all memory, or else the pager's
+ * error.  For any thread but those that the pager itself depends on.
+ */
+int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr);
+
+#endif /* KUF_DMA_H */
