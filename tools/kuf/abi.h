@@ -11,7 +11,7 @@
 
 #include "kuf.h"
 
-#define KUF_MEM_GUEST_MEMFD	(1u << 2)
+#define KUF_MEM_GUEST_MEMFD	BIT(2)
 
 struct kuf_memory_region {
 	u32 slot;
@@ -30,14 +30,14 @@ struct kuf_memory_region {
 #define KUF_SET_USER_MEMORY_REGION2 \
 	_IOW(KVMIO, 0x49, struct kuf_memory_region)
 
-_Static_assert(sizeof(struct kuf_memory_region) == 160, "the kernel's size");
-_Static_assert(offsetof(struct kuf_memory_region, userfault_bitmap) ==
-	       KVM_USERFAULT_BITMAP_OFFSET, "the kernel's layout");
-_Static_assert(offsetof(struct kuf_memory_region, userfault_wp_bitmap) ==
-	       KVM_USERFAULT_WP_BITMAP_OFFSET, "the kernel's layout");
+/* Does not compile when it is not the kernel's layout. */
+extern char kuf_check_memory_region[sizeof(struct kuf_memory_region) == 160 &&
+	 offsetof(struct kuf_memory_region, userfault_bitmap) == KVM_USERFAULT_BITMAP_OFFSET &&
+	 offsetof(struct kuf_memory_region, userfault_wp_bitmap) ==
+	 KVM_USERFAULT_WP_BITMAP_OFFSET ? 1 : -1];
 
-#define KUF_GMEM_MMAP		(1ull << 0)
-#define KUF_GMEM_INIT_SHARED	(1ull << 1)
+#define KUF_GMEM_MMAP		BIT_ULL(0)
+#define KUF_GMEM_INIT_SHARED	BIT_ULL(1)
 
 struct kuf_create_gmem {
 	u64 size;

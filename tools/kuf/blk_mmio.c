@@ -14,7 +14,7 @@
 #define MAGIC	0x74726976	/* "virt" */
 #define VENDOR	0x2046554b	/* "KUF " */
 
-#define FEATURES	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_BLK_F_FLUSH)
+#define FEATURES	(BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_BLK_F_FLUSH))
 
 void blk_interrupt(struct blk *blk, u32 bits)
 {
@@ -33,10 +33,14 @@ static void reset(struct blk *blk)
 		pthread_cond_wait(&blk->cond, &blk->lock);
 	if (blk->isr)
 		vm_irq(blk->vm, BLK_IRQ, false);
-	blk->status = blk->isr = 0;
-	blk->kicked = blk->broken = false;
-	blk->device_features_sel = blk->driver_features_sel = blk->queue_sel = 0;
+	blk->status = 0;
+	blk->isr = 0;
+	blk->kicked = false;
+	blk->broken = false;
+	blk->device_features_sel = 0;
+	blk->driver_features_sel = 0;
 	blk->driver_features = 0;
+	blk->queue_sel = 0;
 	blk->queue = (struct virtqueue){ .vm = blk->vm };
 }
 
@@ -117,7 +121,7 @@ static void write_reg(struct blk *blk, u64 reg, u32 value)
 		}
 		/* Features that were not offered: the driver sees the bit missing. */
 		if (blk->driver_features & ~FEATURES ||
-		    !(blk->driver_features & 1ull << VIRTIO_F_VERSION_1))
+		    !(blk->driver_features & BIT_ULL(VIRTIO_F_VERSION_1)))
 			value &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 		blk->status = value | (blk->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
 		break;

@@ -131,7 +131,7 @@ static int load_initrd(const struct boot_config *config, u8 *area, u64 low,
 		return size;
 	if (top > low)
 		top = low;
-	start = ALIGN_DOWN(top - size, PAGE_SIZE);
+	start = align_down(top - size, PAGE_SIZE);
 	if ((u64)size > top || start < kernel_end) {
 		err = kuf_error(0, "%s does not fit into memory beside the kernel", config->initrd);
 	} else {

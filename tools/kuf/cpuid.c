@@ -12,8 +12,8 @@
 
 #define MAX_ENTRIES	256
 
-#define LEAF1_ECX_TSC_DEADLINE	(1u << 24)
-#define LEAF1_ECX_HYPERVISOR	(1u << 31)
+#define LEAF1_ECX_TSC_DEADLINE	BIT(24)
+#define LEAF1_ECX_HYPERVISOR	BIT(31)
 
 /* Topology levels, in bits 8 to 15 of ECX: threads, then cores, of one each. */
 static void set_topology_level(struct kvm_cpuid_entry2 *e, u32 id)

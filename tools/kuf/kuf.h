@@ -12,11 +12,26 @@ typedef uint32_t u32;
 typedef uint64_t u64;
 
 #define PAGE_SHIFT	12
-#define PAGE_SIZE	(1ul << PAGE_SHIFT)
+#define PAGE_SIZE	4096ul
+
+#define BIT(n)		(1u << (n))
+#define BIT_ULL(n)	(1ull << (n))
+
+/* Once, whoever else writes there. */
+#define READ_ONCE(x)	__atomic_load_n(&(x), __ATOMIC_RELAXED)
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define ALIGN_DOWN(x, a)	((x) & ~((u64)(a) - 1))
-#define ALIGN_UP(x, a)	ALIGN_DOWN((x) + (a) - 1, a)
+
+/* @align: a power of two. */
+static inline u64 align_down(u64 x, u64 align)
+{
+	return x & ~(align - 1);
+}
+
+static inline u64 align_up(u64 x, u64 align)
+{
+	return align_down(x + align - 1, align);
+}
 
 /* What kuf ends with; the README explains them to users. */
 enum kuf_exit {

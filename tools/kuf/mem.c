@@ -66,7 +66,7 @@ static int create_gmem(struct mem *mem, int vm_fd)
 	int flags = ioctl(vm_fd, KVM_CHECK_EXTENSION, KUF_CAP_GUEST_MEMFD_FLAGS);
 
 	if (flags < 0 || (flags & args.flags) != args.flags)
-		return kuf_error(0, "--backing=gmem: this kernel has no guest_memfd that can be mapped and starts out shared (KVM_CAP_GUEST_MEMFD_FLAGS)");
+		return kuf_error(0, "--backing=gmem: no guest_memfd that can be mapped here");
 	mem->fd = ioctl(vm_fd, KUF_CREATE_GUEST_MEMFD, &args);
 	if (mem->fd < 0)
 		return kuf_error(-errno, "KVM_CREATE_GUEST_MEMFD");

@@ -47,7 +47,7 @@ void mem_destroy(struct mem *mem);
 
 static inline u64 mem_bitmap_size(const struct mem *mem)
 {
-	return ALIGN_UP(mem->size / PAGE_SIZE / 8, PAGE_SIZE);
+	return align_up(mem->size / PAGE_SIZE / 8, PAGE_SIZE);
 }
 
 /*

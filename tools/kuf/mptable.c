@@ -98,6 +98,12 @@ void mptable_build(u8 *area, unsigned int nr_cpus)
 	struct mp_table *table = (struct mp_table *)(pointer + 1);
 	u8 *at = (u8 *)(table + 1);
 	u8 ioapic_id = nr_cpus;
+	struct mp_bus bus = { ENTRY_BUS, 0, "ISA   " };
+	struct mp_ioapic ioapic = { ENTRY_IOAPIC, ioapic_id, IOAPIC_VERSION, 1, IOAPIC_ADDR };
+	struct mp_int lint[] = {
+		{ ENTRY_LINT, INT_EXT, 0, 0, 0, 0, 0 },
+		{ ENTRY_LINT, INT_NMI, 0, 0, 0, 0xff, 1 },
+	};
 	unsigned int i;
 
 	*table = (struct mp_table){
@@ -120,9 +126,8 @@ void mptable_build(u8 *area, unsigned int nr_cpus)
 
 		at = add(table, at, &cpu, sizeof(cpu));
 	}
-	at = add(table, at, &(struct mp_bus){ ENTRY_BUS, 0, "ISA   " }, sizeof(struct mp_bus));
-	at = add(table, at, &(struct mp_ioapic){ ENTRY_IOAPIC, ioapic_id, IOAPIC_VERSION, 1,
-						 IOAPIC_ADDR }, sizeof(struct mp_ioapic));
+	at = add(table, at, &bus, sizeof(bus));
+	at = add(table, at, &ioapic, sizeof(ioapic));
 	/* KVM wires the timer to pin 0 as well as every other line to its own. */
 	for (i = 0; i < NR_ISA_IRQS; i++) {
 		struct mp_int irq = {
@@ -135,10 +140,8 @@ void mptable_build(u8 *area, unsigned int nr_cpus)
 
 		at = add(table, at, &irq, sizeof(irq));
 	}
-	at = add(table, at, &(struct mp_int){ ENTRY_LINT, INT_EXT, 0, 0, 0, 0, 0 },
-		 sizeof(struct mp_int));
-	at = add(table, at, &(struct mp_int){ ENTRY_LINT, INT_NMI, 0, 0, 0, 0xff, 1 },
-		 sizeof(struct mp_int));
+	for (i = 0; i < ARRAY_SIZE(lint); i++)
+		at = add(table, at, &lint[i], sizeof(lint[i]));
 
 	table->length = at - (u8 *)table;
 	table->checksum = checksum(table, table->length);

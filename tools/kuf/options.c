@@ -81,21 +81,16 @@ static const char help[] =
 
 static int parse_size(const char *text, u64 *size)
 {
+	static const char units[] = "KMG";
+	const char *unit;
 	char *end;
 
 	errno = 0;
 	*size = strtoull(text, &end, 0);
-	switch (*end) {
-	case 'G':
-		*size <<= 10;
-		/* fall through */
-	case 'M':
-		*size <<= 10;
-		/* fall through */
-	case 'K':
-		*size <<= 10;
+	unit = *end ? strchr(units, *end) : NULL;
+	if (unit && *size <= MAX_MEM) {
+		*size <<= 10 * (unit - units + 1);
 		end++;
-		break;
 	}
 	if (errno || end == text || *end || *size < MIN_MEM || *size > MAX_MEM ||
 	    *size % PAGE_SIZE)

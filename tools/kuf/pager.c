@@ -39,7 +39,7 @@ int pager_mode_by_name(const char *name)
 
 u64 pager_counts_size(u64 mem_size)
 {
-	return ALIGN_UP(sizeof(struct pager_counts) + mem_size / PAGE_SIZE, PAGE_SIZE);
+	return align_up(sizeof(struct pager_counts) + mem_size / PAGE_SIZE, PAGE_SIZE);
 }
 
 /* All of the page, whatever is there: it may have been allocated by an access. */
@@ -218,9 +218,11 @@ int pager_report(const struct pager *pager)
 	kuf_say("lazy: %llu of %llu pages served, %llu just once, %llu wrong",
 		(unsigned long long)c->served, (unsigned long long)npages,
 		(unsigned long long)once, (unsigned long long)wrong);
-	kuf_say("lazy: %llu events, %llu exits, %llu asked for; of these %llu own, %llu page walks, %llu repeated",
+	kuf_say("lazy: %llu events, %llu exits, %llu asked for",
 		(unsigned long long)c->events, (unsigned long long)c->exits,
-		(unsigned long long)c->asked, (unsigned long long)c->own, (unsigned long long)c->walks,
+		(unsigned long long)c->asked);
+	kuf_say("lazy: of these %llu own, %llu page walks, %llu repeated",
+		(unsigned long long)c->own, (unsigned long long)c->walks,
 		(unsigned long long)c->repeated);
 	return wrong ? -EIO : 0;
 }

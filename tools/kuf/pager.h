@@ -69,6 +69,7 @@ static inline bool pager_fills_exits(const struct pager *pager)
 {
 	return pager->mode == PAGER_EXIT;
 }
+
 int pager_exit(struct pager *pager, u64 gpa, u64 flags);
 
 /*

@@ -8,12 +8,12 @@
 #include "abi.h"
 #include "vcpu.h"
 
-#define CR0_PE		(1ull << 0)
-#define CR0_ET		(1ull << 4)
-#define CR0_PG		(1ull << 31)
-#define CR4_PAE		(1ull << 5)
-#define EFER_LME	(1ull << 8)
-#define EFER_LMA	(1ull << 10)
+#define CR0_PE		BIT_ULL(0)
+#define CR0_ET		BIT_ULL(4)
+#define CR0_PG		BIT_ULL(31)
+#define CR4_PAE		BIT_ULL(5)
+#define EFER_LME	BIT_ULL(8)
+#define EFER_LMA	BIT_ULL(10)
 
 #define SEG_CODE	0xb	/* execute, read, accessed */
 #define SEG_DATA	0x3	/* read, write, accessed */
@@ -45,7 +45,10 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry)
 		return kuf_error(-errno, "KVM_GET_SREGS");
 	sregs.cs = flat(BOOT_CS, SEG_CODE, entry->cr3);
 	sregs.ds = flat(BOOT_DS, SEG_DATA, false);
-	sregs.es = sregs.fs = sregs.gs = sregs.ss = sregs.ds;
+	sregs.es = sregs.ds;
+	sregs.fs = sregs.ds;
+	sregs.gs = sregs.ds;
+	sregs.ss = sregs.ds;
 	sregs.gdt.base = entry->gdt;
 	sregs.gdt.limit = BOOT_GDT_SIZE - 1;
 	sregs.cr0 = CR0_PE | CR0_ET;

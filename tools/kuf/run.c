@@ -180,8 +180,12 @@ int cmd_run(int argc, char **argv)
 		kuf_error(-ENOMEM, "no memory");
 		return KUF_EXIT_FAILED;
 	}
-	run->source_fd = run->counts_fd = run->console_fd = -1;
-	run->vm.fd = run->vm.kvm_fd = run->vm.mem.fd = run->vm.mem.bitmap_fd = -1;
+	*run = (struct run){
+		.source_fd = -1,
+		.counts_fd = -1,
+		.console_fd = -1,
+		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1, .bitmap_fd = -1 } },
+	};
 	r = options_parse_run(&run->options, argc, argv);
 	if (r) {
 		free(run);

@@ -9,6 +9,16 @@
 #include "dma.h"
 #include "virtqueue.h"
 
+static struct vring_desc read_desc(struct vring_desc *desc)
+{
+	return (struct vring_desc){
+		.addr = READ_ONCE(desc->addr),
+		.len = READ_ONCE(desc->len),
+		.flags = READ_ONCE(desc->flags),
+		.next = READ_ONCE(desc->next),
+	};
+}
+
 int virtqueue_take(struct virtqueue *q, struct virtbuf *bufs, u16 *head)
 {
 	struct vring_avail *avail;
@@ -27,7 +37,7 @@ int virtqueue_take(struct virtqueue *q, struct virtbuf *bufs, u16 *head)
 		return 0;
 	if (pending > q->size)
 		return -EPROTO;
-	index = *(volatile u16 *)&avail->ring[q->next_avail % q->size];
+	index = READ_ONCE(avail->ring[q->next_avail % q->size]);
 	*head = index;
 
 	err = dma_map(q->vm, q->desc, q->size * sizeof(*table), false, &p);
@@ -39,7 +49,7 @@ int virtqueue_take(struct virtqueue *q, struct virtbuf *bufs, u16 *head)
 
 		if (index >= q->size)
 			return -EPROTO;
-		desc = *(volatile struct vring_desc *)&table[index];
+		desc = read_desc(&table[index]);
 		if (desc.flags & VRING_DESC_F_INDIRECT || !desc.len)
 			return -EPROTO;
 		bufs[n].len = desc.len;
@@ -86,5 +96,5 @@ int virtqueue_wants_irq(struct virtqueue *q)
 	avail = p;
 	/* The guest sets the flag, then looks at the used index; here it is the other way. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return !(*(volatile u16 *)&avail->flags & VRING_AVAIL_F_NO_INTERRUPT);
+	return !(READ_ONCE(avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
 }

@@ -82,7 +82,8 @@ void vm_destroy(struct vm *vm)
 		close(vm->fd);
 	if (vm->kvm_fd >= 0)
 		close(vm->kvm_fd);
-	vm->fd = vm->kvm_fd = -1;
+	vm->fd = -1;
+	vm->kvm_fd = -1;
 }
 
 static const char *feature_name(u64 feature)
@@ -111,7 +112,7 @@ int vm_enable_userfault(struct vm *vm, u64 features)
 	u64 missing;
 
 	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USERFAULT) <= 0)
-		return kuf_error(-EOPNOTSUPP, "this kernel has no KVM userfault (CONFIG_KVM_USERFAULT)");
+		return kuf_error(-EOPNOTSUPP, "no KVM userfault here (CONFIG_KVM_USERFAULT)");
 	missing = features & ~(u64)(offered > 0 ? offered : 0);
 	if (missing)
 		return kuf_error(-EOPNOTSUPP, "KVM userfault of this kernel does not offer %s",

@@ -81,20 +81,20 @@ static const struct {
 	const char *code;
 	size_t size;
 } guests[] = {
-#define CODE(bytes)	bytes, sizeof(bytes) - 1
 	/* mov $0xfe, %al; out %al, $0x64; hlt */
-	{ "guest-reset", KUF_EXIT_OK, CODE("\xb0\xfe\xe6\x64\xf4") },
+	{ "guest-reset", KUF_EXIT_OK, "\xb0\xfe\xe6\x64\xf4", 5 },
 	/* mov $0x501, %dx; mov $0, %al; out %al, (%dx); hlt */
-	{ "guest-exit-0", KUF_EXIT_OK, CODE("\x66\xba\x01\x05\xb0\x00\xee\xf4") },
-	{ "guest-exit-5", KUF_EXIT_GUEST + 5, CODE("\x66\xba\x01\x05\xb0\x05\xee\xf4") },
-	{ "guest-exit-255", KUF_EXIT_GUEST + 63, CODE("\x66\xba\x01\x05\xb0\xff\xee\xf4") },
+	{ "guest-exit-0", KUF_EXIT_OK, "\x66\xba\x01\x05\xb0\x00\xee\xf4", 8 },
+	{ "guest-exit-5", KUF_EXIT_GUEST + 5, "\x66\xba\x01\x05\xb0\x05\xee\xf4", 8 },
+	{ "guest-exit-255", KUF_EXIT_GUEST + 63, "\x66\xba\x01\x05\xb0\xff\xee\xf4", 8 },
 	/* ud2 */
-	{ "guest-crash", KUF_EXIT_CRASH, CODE("\x0f\x0b") },
+	{ "guest-crash", KUF_EXIT_CRASH, "\x0f\x0b", 2 },
 	/*
-	 * 1: inb of a port without a device has to be 0xff, else exit code 1
+	 * A port without a device reads as 0xff:
 	 * mov $0x333, %dx; in (%dx), %al; inc %al; mov $0x501, %dx; out %al, (%dx); hlt
 	 */
-	{ "guest-no-port", KUF_EXIT_OK, CODE("\x66\xba\x33\x03\xec\xfe\xc0\x66\xba\x01\x05\xee\xf4") },
+	{ "guest-no-port", KUF_EXIT_OK,
+	  "\x66\xba\x33\x03\xec\xfe\xc0\x66\xba\x01\x05\xee\xf4", 13 },
 };
 
 /*
@@ -141,8 +141,8 @@ static void test_line(size_t i)
 
 static void test_guest(size_t i)
 {
-	char *argv[] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=20", NULL };
+	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+			 "--timeout=20" };
 
 	test_make_tiny(TINY, guests[i].code, guests[i].size);
 	test_start(&run, argv);
@@ -153,8 +153,8 @@ static void test_guest(size_t i)
 static void start_sweep(const char *lazy, const char *backing)
 {
 	char how[32], kind[32];
-	char *argv[] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=60", how, kind, NULL };
+	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+			 "--timeout=60", how, kind };
 
 	snprintf(how, sizeof(how), "--lazy=%s", lazy);
 	snprintf(kind, sizeof(kind), "--backing=%s", backing);
@@ -248,8 +248,8 @@ static void test_console(void)
 {
 	/* mov $0x3f8, %dx; mov $'k', %al; out %al, (%dx); then as guest-reset */
 	static const char code[] = "\x66\xba\xf8\x03\xb0\x6b\xee\xb0\xfe\xe6\x64\xf4";
-	char *argv[] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32",
-			 "--console=/tmp/kuf-console", "--timeout=20", NULL };
+	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32",
+			 "--console=/tmp/kuf-console", "--timeout=20" };
 	char said[8] = "";
 	FILE *f;
 
