@@ -70,15 +70,28 @@ static bool clean(const char *console)
 	       !strstr(console, "guest: FAILED");
 }
 
+static bool shadow_paging(void)
+{
+	FILE *f = fopen("/sys/module/kvm_amd/parameters/npt", "r");
+	bool shadow = f && fgetc(f) == 'N';
+
+	if (f)
+		fclose(f);
+	return shadow;
+}
+
 /* What kuf itself counted, which its exit status already stands for. */
 static bool counted(const struct variant *v)
 {
-	long long served = test_number(&run, "lazy: ");
+	long long served = test_number(&run, "lazy: "), own = test_number(&run, "of these ");
 
 	if (!v->lazy)
 		return !strstr(run.said, "lazy:");
-	printf("# %s %u %s%s: %.1f s, %lld pages\n", v->backing, v->cpus, v->lazy,
-	       v->own ? " own" : "", run.seconds, served);
+	printf("# %s %u %s%s: %.1f s, %lld pages, %lld own accesses\n", v->backing, v->cpus,
+	       v->lazy, v->own ? " own" : "", run.seconds, served, own);
+	/* Then KVM walks page tables, of which the first ones are absent. */
+	if (v->own && shadow_paging() && own < 1)
+		return false;
 	if (strcmp(v->lazy, "exit"))
 		return served >= MIN_PAGES && strstr(run.said, " 0 exits,");
 	return served >= MIN_PAGES && strstr(run.said, "lazy: 0 events");
