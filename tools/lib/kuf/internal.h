@@ -34,7 +34,7 @@ struct kufi_region {
 	struct kuf_region r;
 	bool used;
 	bool armed;
-	bool mapped;		/* hva is a mapping of ours */
+	bool imported;		/* hva and backing_fd are ours */
 	uint32_t id;
 	int state_fd;
 	int backing_fd;		/* where holes are punched, or -1 */
@@ -56,9 +56,11 @@ struct kufi_pending {
 struct kufi_ahead {
 	struct kuf_policy policy;
 	uint64_t start_ns;
+	bool restart;
+	bool done;
 	uint64_t next;		/* in the recording */
-	uint32_t region;	/* eager: where it is */
-	uint64_t page;
+	uint64_t gpa;		/* eager: where it is */
+	uint32_t as_id;
 	unsigned int nr_out;
 	uint32_t *out[KUFI_MAX_DEPTH];	/* words of what is outstanding */
 };
@@ -78,6 +80,7 @@ struct kuf {
 
 	struct kuf_source_ops ops;
 	void *source;
+	bool source_full;	/* said EAGAIN in this round of kuf_service() */
 	struct kufi_ahead ahead;
 
 	struct kufi_region regions[KUF_MAX_REGIONS];
@@ -110,6 +113,14 @@ static inline void kufi_count(uint64_t *counter, uint64_t n)
 
 /* stats.c */
 void kufi_latency(struct kuf *k, uint64_t ns);
+
+/* trace.c */
+/* To notice damage, not malice: everything is checked besides. */
+uint64_t kufi_checksum(const void *bytes, size_t size);
+
+/* context.c */
+/* Without eventfd or VM. */
+int kufi_alloc(struct kuf **out);
 
 /* arm.c */
 /* Not for memslots of another process, nor for those that KVM does not look at. */
@@ -198,19 +209,16 @@ int kufi_wait_claim(uint32_t *word, uint64_t deadline);
  */
 int kufi_need_page(struct kuf *k, struct kufi_region *region, uint64_t page, bool serve);
 
-/* ahead.c */
+/* ask.c */
 void kufi_record(struct kuf *k, const struct kufi_region *region, uint64_t page);
+/* Asks the source; EAGAIN: later. */
+int kufi_ask(struct kuf *k, struct kufi_region *region, uint64_t first, uint64_t nr,
+	     uint32_t flags);
 /* Requests what the policy says, up to @budget pages; *used: how many. */
 int kufi_ahead_step(struct kuf *k, uint64_t budget, uint64_t *used);
 /* Would a step find something? */
 bool kufi_ahead_work(struct kuf *k);
 /* What had been asked for may be asked for again. */
 void kufi_ahead_restart(struct kuf *k);
-
-/* ask.c */
-
-/* Asks the source; EAGAIN: later. */
-int kufi_ask(struct kuf *k, struct kufi_region *region, uint64_t first, uint64_t nr,
-	     uint32_t flags);
 
 #endif /* KUF_INTERNAL_H */

@@ -83,6 +83,9 @@ int kufi_region_check(struct kuf *k, const struct kuf_region *r)
 		return -EINVAL;
 	if (r->gmem_offset + r->len < r->len || r->fd_offset + r->len < r->len)
 		return -EINVAL;
+	/* KVM has the two in one number. */
+	if (r->slot > 0xffff || r->as_id > 0xffff)
+		return -EINVAL;
 	if (r->flags & ~(KUF_REGION_PRESENT | KUF_REGION_PRIVATE))
 		return -EINVAL;
 	if (r->kvm_flags & (KVM_MEM_USERFAULT | KVM_MEM_USERFAULT_WP | KUFI_MEM_GUEST_MEMFD))
@@ -122,10 +125,12 @@ void kufi_region_unmap(struct kufi_region *region)
 	__atomic_store_n(&region->used, false, __ATOMIC_RELEASE);
 	munmap(region->state, region->state_size);
 	close(region->state_fd);
-	if (region->mapped) {
+	if (!region->imported)
+		return;
+	if (region->r.hva)
 		munmap(region->r.hva, region->r.len);
+	if (region->backing_fd >= 0)
 		close(region->backing_fd);
-	}
 }
 
 /* Sealed, so that no peer can take the memory from under the others. */
@@ -196,6 +201,7 @@ int kuf_region_add(struct kuf *k, struct kuf_region *user)
 	else
 		all_absent(region);
 	__atomic_store_n(&region->used, true, __ATOMIC_RELEASE);
+	kufi_ahead_restart(k);
 	kufi_copy_out(user, &r);
 	return 0;
 }
