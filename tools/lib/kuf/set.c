@@ -26,8 +26,9 @@ void kufi_set_init(struct kufi_set *set, uint64_t nr, void *memory)
 
 	set->levels = 0;
 	do {
-		set->level[set->levels++] = words;
 		nr = words_for(nr);
+		set->level[set->levels] = words;
+		set->words[set->levels++] = nr;
 		words += nr;
 	} while (nr > 1);
 }
@@ -54,11 +55,12 @@ void kufi_set_put(struct kufi_set *set, uint64_t n)
 	put_above(set, 1, n / 64);
 }
 
-/* The word below is 0: take its bit out, unless something comes meanwhile. */
+/* The word below is 0, or none of ours: take its bit out, unless something comes. */
 static void prune(struct kufi_set *set, unsigned int level, uint64_t n)
 {
 	__atomic_fetch_and(&set->level[level][n / 64], ~(1ull << n % 64), __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&set->level[level - 1][n], __ATOMIC_SEQ_CST))
+	if (n < set->words[level - 1] &&
+	    __atomic_load_n(&set->level[level - 1][n], __ATOMIC_SEQ_CST))
 		put_above(set, level, n);
 }
 
@@ -70,7 +72,9 @@ bool kufi_set_take(struct kufi_set *set, uint64_t *n)
 again:
 	at = 0;
 	for (level = set->levels; level--;) {
-		word = __atomic_load_n(&set->level[level][at], __ATOMIC_SEQ_CST);
+		word = 0;
+		if (at < set->words[level])
+			word = __atomic_load_n(&set->level[level][at], __ATOMIC_SEQ_CST);
 		if (!word) {
 			if (level + 1 == set->levels)
 				return false;

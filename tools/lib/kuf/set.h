@@ -2,7 +2,8 @@
 /*
  * A set of numbers in shared memory: any thread of any process puts in, one takes
  * out.  A bitmap, with a bitmap of its words that are not 0, and so on.  Nothing in
- * it is ever half done, so whoever dies in between does no harm.
+ * it is ever half done, so whoever dies in between does no harm; and whatever others
+ * write into it, nothing beyond it is looked at.
  */
 #ifndef KUF_SET_H
 #define KUF_SET_H
@@ -15,6 +16,7 @@
 
 struct kufi_set {
 	unsigned int levels;
+	uint64_t words[KUFI_SET_LEVELS];	/* of each level */
 	uint64_t *level[KUFI_SET_LEVELS];	/* the last one is a single word */
 };
 
