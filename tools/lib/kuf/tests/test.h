@@ -155,7 +155,9 @@ static inline unsigned int mock_count(unsigned long request, struct mock_call *l
 {
 	unsigned int i, n = 0;
 
-	for (i = 0; i < mock.nr; i++) {
+	if (last)
+		memset(last, 0, sizeof(*last));
+	for (i = 0; i < mock.nr && i < MOCK_CALLS; i++) {
 		if (mock.calls[i].request != request)
 			continue;
 		n++;
