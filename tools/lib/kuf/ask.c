@@ -113,7 +113,10 @@ static void begin(struct kufi_ahead *a)
 {
 	if (!__atomic_exchange_n(&a->restart, false, __ATOMIC_SEQ_CST))
 		return;
-	a->next = a->gpa = a->as_id = a->nr_out = 0;
+	a->next = 0;
+	a->gpa = 0;
+	a->as_id = 0;
+	a->nr_out = 0;
 	a->done = false;
 }
 

@@ -6,13 +6,15 @@
 #ifndef KUF_COMPAT_H
 #define KUF_COMPAT_H
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <linux/kvm.h>
 #include <linux/kvm_userfault.h>
 
-#define KUFI_MEM_GUEST_MEMFD		(1U << 2)
+#define KUFI_MEM_GUEST_MEMFD		0x4u
 #define KUFI_EXIT_MEMORY_FAULT		39
-#define KUFI_RUN_X86_SMM		(1U << 0)
+#define KUFI_RUN_X86_SMM		0x1u
 
 /* struct kvm_userspace_memory_region2, with what KVM userfault adds. */
 struct kufi_memslot {
@@ -28,9 +30,9 @@ struct kufi_memslot {
 	uint64_t pad2[13];
 };
 
-_Static_assert(sizeof(struct kufi_memslot) == 160, "KVM's ABI");
-_Static_assert(offsetof(struct kufi_memslot, bitmap) == KVM_USERFAULT_BITMAP_OFFSET,
-	       "KVM's ABI");
+static_assert(sizeof(struct kufi_memslot) == 160, "KVM's ABI");
+static_assert(offsetof(struct kufi_memslot, bitmap) == KVM_USERFAULT_BITMAP_OFFSET,
+	      "KVM's ABI");
 
 #define KUFI_SET_MEMSLOT	_IOW(KVMIO, 0x49, struct kufi_memslot)
 

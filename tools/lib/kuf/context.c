@@ -34,7 +34,7 @@ const char *kuf_state_name(unsigned int state)
 /* What is missing, and what to do about it, as far as it fits. */
 static void say(struct kuf_probe *p, const char *what, const char *fix)
 {
-	const char *parts[] = { what, "; fix: ", fix };
+	const char * const parts[] = { what, "; fix: ", fix };
 	size_t used = 0, n;
 	unsigned int i;
 

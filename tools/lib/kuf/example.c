@@ -78,7 +78,8 @@ static int make_vcpu(int vm, int kvm, struct kvm_run **run)
 	if (*run == MAP_FAILED)
 		err(1, "mmap of the vCPU");
 	check(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-	sregs.cs.base = sregs.cs.selector = 0;
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
 	check(ioctl(vcpu, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
 	check(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 	return vcpu;
@@ -104,8 +105,9 @@ int main(void)
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm < 0)
 		err(4, "/dev/kvm");
-	params.vm_fd = probe.vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
-	check(probe.vm_fd, "KVM_CREATE_VM");
+	params.vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
+	check(params.vm_fd, "KVM_CREATE_VM");
+	probe.vm_fd = params.vm_fd;
 	probe.message = message;
 	probe.message_size = sizeof(message);
 	if (kuf_probe(&probe))

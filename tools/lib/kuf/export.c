@@ -13,7 +13,7 @@
 
 #define EXPORT_MAGIC	0x5846554bu	/* "KUFX" */
 #define EXPORT_VERSION	1
-#define EXPORT_UFFD	(1u << 0)
+#define EXPORT_UFFD	0x1u
 
 struct export_header {
 	uint32_t magic;
@@ -35,9 +35,9 @@ struct export_region {
 	uint32_t flags;		/* KUF_REGION_PRIVATE or 0 */
 };
 
-_Static_assert(sizeof(struct export_header) == 32, "the layout");
-_Static_assert(sizeof(struct export_region) == 40, "the layout");
-_Static_assert(sizeof(struct export_header) + KUF_MAX_REGIONS * sizeof(struct export_region) <=
+static_assert(sizeof(struct export_header) == 32, "the layout");
+static_assert(sizeof(struct export_region) == 40, "the layout");
+static_assert(sizeof(struct export_header) + KUF_MAX_REGIONS * sizeof(struct export_region) <=
 	       KUF_EXPORT_MAX_BYTES, "room");
 
 #define SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)

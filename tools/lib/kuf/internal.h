@@ -20,7 +20,7 @@
 #include "page.h"
 #include "set.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "KVM's bitmap in words of 64 bits");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "KVM's bitmap in words of 64 bits");
 
 #define KUFI_MAX_DEPTH		256	/* pages fetched ahead at a time */
 #define KUFI_MAX_RUN		16	/* pages in one request that is not urgent */

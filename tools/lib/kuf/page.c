@@ -107,7 +107,7 @@ int kufi_page_claim(uint32_t *word, unsigned int peer, bool zero)
 		case KUF_DISCARDED:
 			if (zero)
 				break;
-			/* fall through */
+			fallthrough;
 		default:
 #ifdef KUF_BREAK_CLAIM
 			/* What tests/test_claim.c has to notice. */

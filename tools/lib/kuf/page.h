@@ -22,16 +22,18 @@
 
 #include <kuf/kuf.h>
 
+#define fallthrough	__attribute__((__fallthrough__))
+
 #define KUFI_STATE		0x7u
-#define KUFI_SLEEPERS		(1u << 3)
-#define KUFI_URGENT		(1u << 4)
-#define KUFI_EVENT		(1u << 5)
+#define KUFI_SLEEPERS		0x8u
+#define KUFI_URGENT		0x10u
+#define KUFI_EVENT		0x20u
 #define KUFI_FLAGS		(KUFI_SLEEPERS | KUFI_URGENT | KUFI_EVENT)
 #define KUFI_PREV_SHIFT		6
 #define KUFI_PREV		(0x7u << KUFI_PREV_SHIFT)
 #define KUFI_PEER_SHIFT		9
 #define KUFI_PEER		(0xffu << KUFI_PEER_SHIFT)
-#define KUFI_SEQ		(1u << 17)
+#define KUFI_SEQ		0x20000u
 #define KUFI_SEQ_MASK		(~0u << 17)
 
 static inline uint32_t kufi_load(const uint32_t *word)

@@ -104,7 +104,7 @@ static bool attend(struct round *r, struct kufi_region *region, uint64_t page)
 		return ask_urgent(r, region, page);
 	case KUF_DISCARDED:
 		zero_here(r, region, page);
-		/* fall through */
+		fallthrough;
 	case KUF_PRESENT:
 	case KUF_POISONED:
 		wake_one(r->k, region, page);
@@ -269,7 +269,7 @@ static void handle(struct round *r, const struct kuf_reply *reply)
 			failed(r, -EBADMSG);
 			break;
 		}
-		/* fall through */
+		fallthrough;
 	case KUF_REPLY_ZERO:
 		fill(r, region, first, nr, reply);
 		break;
@@ -338,7 +338,10 @@ int kuf_service(struct kuf *k, struct kuf_service *user)
 		return ret;
 	if (atomic_flag_test_and_set(&k->serving))
 		return -EBUSY;
-	s.done = s.more = s.end = s.poison_hit = 0;
+	s.done = 0;
+	s.more = 0;
+	s.end = 0;
+	s.poison_hit = 0;
 	r.left = s.budget ? s.budget : 64;
 	serve(&r);
 	s.more = !r.left;

@@ -23,7 +23,8 @@ static int take_page(struct take *t, uint64_t page)
 	uint32_t old;
 	int ret;
 
-	t->held[t->nr] = t->mapped[t->nr] = false;
+	t->held[t->nr] = false;
+	t->mapped[t->nr] = false;
 	if (t->to == KUF_DISCARDED) {
 		ret = kufi_page_drop(word, &old);
 		if (!ret) {

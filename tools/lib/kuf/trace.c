@@ -17,8 +17,8 @@ struct trace_header {
 
 static const char magic[8] = "KUFTRACE";
 
-_Static_assert(sizeof(struct trace_header) == 32, "the file's layout");
-_Static_assert(sizeof(struct kuf_trace_entry) == 16, "the file's layout");
+static_assert(sizeof(struct trace_header) == 32, "the file's layout");
+static_assert(sizeof(struct kuf_trace_entry) == 16, "the file's layout");
 
 uint64_t kufi_checksum(const void *bytes, size_t size)
 {

@@ -216,7 +216,8 @@ static void replies(void)
 	unsigned int i, level;
 	char *memory;
 
-	memory = mmap(NULL, (NR_FUZZ + 2) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, (NR_FUZZ + 2) * PAGE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	r.hva = memory + PAGE;
 	memset(memory, 0x5a, PAGE);
 	memset(memory + (NR_FUZZ + 1) * PAGE, 0x5a, PAGE);

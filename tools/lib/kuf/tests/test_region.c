@@ -117,7 +117,8 @@ static void initial(void)
 		struct kuf *k = new_kuf(ALL_FEATURES);
 		struct kuf_region r = good(), p = good();
 
-		r.len = p.len = sizes[i] * PAGE;
+		r.len = sizes[i] * PAGE;
+		p.len = r.len;
 		p.gpa = GPA + r.len;
 		p.flags = KUF_REGION_PRESENT;
 		EQUAL(kuf_region_add(k, &r), 0);

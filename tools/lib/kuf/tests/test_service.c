@@ -306,7 +306,8 @@ static void failed_replies(void)
 
 static void no_room(void)
 {
-	struct kuf_poll p = { .size = sizeof(p), .fds = (struct pollfd[3]){}, .nr = 3 };
+	struct pollfd fds[3];
+	struct kuf_poll p = { .size = sizeof(p), .fds = fds, .nr = 3 };
 	struct kuf_region r;
 	struct kuf *k = server(&r);
 
@@ -327,7 +328,8 @@ static void no_room(void)
 /* Requests of device models, of this and of other processes. */
 static void accesses(void)
 {
-	struct kuf_poll p = { .size = sizeof(p), .fds = (struct pollfd[3]){}, .nr = 3 };
+	struct pollfd fds[3];
+	struct kuf_poll p = { .size = sizeof(p), .fds = fds, .nr = 3 };
 	struct kuf_region r;
 	struct kuf *k = server(&r);
 	struct pollfd *fd = p.fds;
@@ -400,7 +402,8 @@ static void one_at_a_time(void)
 
 static void end_of_fd(void)
 {
-	struct kuf_poll p = { .size = sizeof(p), .fds = (struct pollfd[3]){}, .nr = 3 };
+	struct pollfd fds[3];
+	struct kuf_poll p = { .size = sizeof(p), .fds = fds, .nr = 3 };
 	struct kuf_region r;
 	struct kuf *k = server(&r);
 

@@ -219,7 +219,8 @@ static void bad_policies(void)
 static void lazy(void)
 {
 	struct kuf_policy p = { .size = sizeof(p), .kind = KUF_LAZY };
-	struct kuf_poll poll = { .size = sizeof(poll), .fds = (struct pollfd[2]){}, .nr = 2 };
+	struct pollfd fds[2];
+	struct kuf_poll poll = { .size = sizeof(poll), .fds = fds, .nr = 2 };
 	struct kuf *k = with_notes(&p);
 	struct kuf_region r = new_region(k, GPA, 64, 0);
 
@@ -235,7 +236,8 @@ static void lazy(void)
 static void eager(void)
 {
 	struct kuf_policy p = { .size = sizeof(p), .kind = KUF_EAGER, .depth = 24 };
-	struct kuf_poll poll = { .size = sizeof(poll), .fds = (struct pollfd[2]){}, .nr = 2 };
+	struct pollfd fds[2];
+	struct kuf_poll poll = { .size = sizeof(poll), .fds = fds, .nr = 2 };
 	struct kuf *k = with_notes(&p);
 	struct kuf_region b = new_region(k, GPA + 64 * PAGE, 32, 0);
 	struct kuf_region a = new_region(k, GPA, 32, 0);

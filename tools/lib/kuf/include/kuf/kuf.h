@@ -142,8 +142,8 @@ void kuf_destroy(struct kuf *k);
  * Regions: memslots.
  */
 
-#define KUF_REGION_PRESENT	(1U << 0)	/* pages begin as present, not as absent */
-#define KUF_REGION_PRIVATE	(1U << 1)	/* guest_memfd that cannot be mapped */
+#define KUF_REGION_PRESENT	0x1	/* pages begin as present, not as absent */
+#define KUF_REGION_PRIVATE	0x2	/* guest_memfd that cannot be mapped */
 
 /*
  * Writes content into private memory, which the library cannot reach; @data NULL
@@ -199,7 +199,7 @@ int kuf_region_remove(struct kuf *k, uint32_t id);
  */
 int kuf_arm(struct kuf *k, uint32_t id);
 
-#define KUF_DISARM_FORCE	(1U << 0)	/* even if pages are missing */
+#define KUF_DISARM_FORCE	0x1	/* even if pages are missing */
 
 /*
  * Switches userfault off; the memslot stays.  EBUSY if the guest could then see a
@@ -218,7 +218,7 @@ enum kuf_action {
 	KUF_POISON_HIT,		/* the guest touched poison at gpa: inject, or stop */
 };
 
-#define KUF_EXIT_SERVE	(1U << 0)	/* this thread may fetch the page itself */
+#define KUF_EXIT_SERVE	0x1	/* this thread may fetch the page itself */
 
 struct kuf_exit {
 	size_t size;
@@ -270,8 +270,8 @@ void kuf_wait_cancel(struct kuf_waiter *waiter);
  * Device models.
  */
 
-#define KUF_ACCESS_WRITE	(1U << 0)	/* the access writes */
-#define KUF_ACCESS_SERVE	(1U << 1)	/* this thread may fetch the pages itself */
+#define KUF_ACCESS_WRITE	0x1	/* the access writes */
+#define KUF_ACCESS_SERVE	0x2	/* this thread may fetch the pages itself */
 
 /*
  * Makes sure that all pages of a range of address space 0 are present, before a

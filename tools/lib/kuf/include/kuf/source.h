@@ -21,7 +21,7 @@ struct kuf;
  * Sources: where content comes from.
  */
 
-#define KUF_REQUEST_URGENT	(1U << 0)	/* somebody waits for it */
+#define KUF_REQUEST_URGENT	0x1	/* somebody waits for it */
 
 struct kuf_request {
 	size_t size;
@@ -119,7 +119,7 @@ struct kuf_trace_entry {
 	uint32_t time_us;	/* since kuf_set_policy() */
 };
 
-#define KUF_POLICY_THEN_EAGER	(1U << 0)	/* RECORDED: then all the rest */
+#define KUF_POLICY_THEN_EAGER	0x1	/* RECORDED: then all the rest */
 
 struct kuf_policy {
 	size_t size;
