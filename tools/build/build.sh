@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # From nothing to a bootable kernel, its selftests and kuf: fetch, apply, configure,
+# From nothing to a bootable kernel, its selftests and libkuf's example: fetch, apply, configure,
 # build, each step by its own script. One run at a time works on a tree and what
 # is built from it, so that no other checkout changes it in between.
 #
@@ -41,3 +42,4 @@ step kernel "$KUF_BIN/kernel.sh"
 [[ $what == all ]] || exit 0
 step selftests quiet env TREE="$KUF_TREE" OUT="$KUF_SELFTESTS" "$KUF_BIN/selftests.sh"
 step kuf run_log "$BUILD/kuf.log" make -s -C "$REPO/tools/kuf" O="$BUILD/kuf" LDFLAGS=-static
+step libkuf run_log "$BUILD/libkuf.log" make -s -C "$REPO/tools/lib/kuf" O="$BUILD/libkuf" vm

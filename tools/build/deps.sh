@@ -15,9 +15,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 packages=(
-	# kernel and static selftests
+	# kernel and static selftests; libkuf
 	build-essential libc6-dev make gcc binutils flex bison bc perl libelf-dev
-	libssl-dev xz-utils gzip ccache rsync uuid-dev
+	libssl-dev xz-utils gzip ccache rsync uuid-dev pkg-config
 	# fetching and applying
 	git debian-archive-keyring ca-certificates util-linux
 	# the test VM; the ROM package is no dependency everywhere

@@ -39,9 +39,10 @@ host_tests()
 	local started=$SECONDS name
 	say "== host tests"
 	for name in apply uapi accessors; do
+	for name in apply uapi libkuf; do
 		# A failure counts in the end, by its KTAP; nothing else depends on it.
 		"$REPO/tests/$name/run.sh" >"$BUILD/host-$name.ktap" || true
-		grep -v '^ok' "$BUILD/host-$name.ktap" >&2 || true
+		grep -vE '^(ok|# ( |ok|Subtest|KTAP|1\.\.))' "$BUILD/host-$name.ktap" >&2 || true
 	done
 	record host-tests $((SECONDS - started))
 }
@@ -74,6 +75,7 @@ test)
 	kernel "$CONFIG"
 	host_tests
 	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors}.ktap
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,libkuf}.ktap
 	;;
 test-all)
 	kernel debug
@@ -85,6 +87,7 @@ test-all)
 	record debug-tests $((SECONDS - started))
 	kernel fast
 	more=("$BUILD"/host-{apply,uapi,accessors}.ktap "$BUILD"/debug-{quick,debug}.ktap)
+	more=("$BUILD"/host-{apply,uapi,libkuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
