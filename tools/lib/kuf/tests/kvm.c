@@ -40,7 +40,7 @@ struct attributes {
 #define CREATE_GMEM		_IOWR(KVMIO, 0xd4, struct create_gmem)
 #define GMEM_MMAP_SHARED	3
 #define SET_ATTRIBUTES		_IOW(KVMIO, 0xd2, struct attributes)
-#define ATTRIBUTE_PRIVATE	(1ull << 3)
+#define ATTRIBUTE_PRIVATE	0x8ull
 #define SW_PROTECTED_VM		1
 
 #define CHECK(condition) do {							\
