@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 static struct kuf_export ex, got;
 
@@ -263,6 +264,50 @@ static void bad_files(void)
 	free_region(&r);
 	close(small);
 	close(blocking);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* As few file descriptors as there may be: each step fails once, and leaves nothing. */
+static void no_fds_left(void)
+{
+	struct rlimit all, few;
+	struct kuf_params params = { .size = sizeof(params), .vm_fd = -1 };
+	int mem = memfd_create("memory", MFD_CLOEXEC), slots[6], used, n, ret, fd;
+	struct kuf_region r = {
+		.size = sizeof(r), .gpa = GPA, .len = PAGE, .fd = mem, .gmem_fd = -1,
+		.hva = (void *)0x100000,
+	};
+	struct kuf *k, *other;
+
+	CHECK(!ftruncate(mem, PAGE) && !getrlimit(RLIMIT_NOFILE, &all));
+	/* Below the nth number that is free there are n free ones. */
+	for (n = 0; n < 6; n++)
+		slots[n] = dup(mem);
+	for (n = 0; n < 6; n++)
+		close(slots[n]);
+	used = open_fds();
+	few = all;
+	/* Two are the first one's, three the other's. */
+	for (n = 0; n < 6; n++) {
+		few.rlim_cur = slots[n];
+		CHECK(!setrlimit(RLIMIT_NOFILE, &few));
+		k = NULL;
+		other = NULL;
+		ret = kuf_create(&params, &k);
+		if (!ret)
+			ret = kuf_region_add(k, &r);
+		if (!ret) {
+			EQUAL(kuf_export(k, -1, &ex), 0);
+			ret = kuf_import(&ex, &other, &fd);
+		}
+		kuf_destroy(other);
+		kuf_destroy(k);
+		CHECK(!setrlimit(RLIMIT_NOFILE, &all));
+		EQUAL(open_fds(), used);
+		EQUAL(ret, n < 5 ? -EMFILE : 0);
+	}
+	close(mem);
 }
 
 /* A child serves what the parent needs. */
@@ -330,7 +375,7 @@ static void other_process(void)
 
 static const struct test tests[] = {
 	TEST(refused), TEST(shared), TEST(private_memory), TEST(through_a_socket),
-	TEST(bad_senders), TEST(bad_files), TEST(other_process),
+	TEST(bad_senders), TEST(bad_files), TEST(no_fds_left), TEST(other_process),
 };
 
 MAIN(tests)

@@ -414,7 +414,10 @@ struct kuf_service {
  * for them goes on waiting: call kuf_retry() when it makes sense to
  */
 int kuf_service(struct kuf *k, struct kuf_service *service);
-/* Asks once more for all pages that somebody waits for. */
+/*
+ * Asks once more for all pages that somebody waits for, also for those that were asked
+ * for and not answered; what was fetched ahead and did not come is fetched again.
+ */
 int kuf_retry(struct kuf *k);
 
 /*
@@ -435,7 +438,8 @@ struct kuf_export {
 };
 
 /*
- * Describes the context; @fd is a userfault file descriptor that goes along, or -1.
+ * Describes the context with the regions that it has now; @fd is a userfault file
+ * descriptor that goes along, or -1.
  *
  * EOPNOTSUPP	a region's memory is private to this process (no fd, no gmem_fd)
  * EPERM	this context was itself imported
