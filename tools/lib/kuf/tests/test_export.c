@@ -222,16 +222,18 @@ static void bad_files(void)
 {
 	struct kuf *k = new_kuf(ALL_FEATURES), *other;
 	struct kuf_region r = new_region(k, GPA, 4, 0);
+	int unsealed = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int small = memfd_create("small", MFD_CLOEXEC), before, bad, fd, pipes[2];
 	int blocking = eventfd(0, EFD_CLOEXEC);
 
 	CHECK(!pipe(pipes));
 	CHECK(!ftruncate(small, 3 * PAGE));
+	CHECK(!ftruncate(unsealed, kufi_state_size(k, r.len)));
 	EQUAL(kuf_export(k, -1, &ex), 0);
 	before = open_fds();
 	/* The state: not sealed, another size, no memory at all, closed. */
-	for (bad = 0; bad < 6; bad++) {
-		const int wrong[] = { small, r.fd, pipes[0], 0x7000, -1, k->bell };
+	for (bad = 0; bad < 7; bad++) {
+		const int wrong[] = { small, r.fd, pipes[0], 0x7000, -1, k->bell, unsealed };
 		int saved = ex.fds[1];
 
 		ex.fds[1] = wrong[bad];
@@ -263,6 +265,7 @@ static void bad_files(void)
 	kuf_destroy(k);
 	free_region(&r);
 	close(small);
+	close(unsealed);
 	close(blocking);
 	close(pipes[0]);
 	close(pipes[1]);

@@ -156,6 +156,56 @@ static void wakes(void)
 	free_region(&r);
 }
 
+/* While content is written nobody may use it; when somebody is woken it is all there. */
+static struct kuf *order_k;
+static unsigned int order_writes, order_wakes;
+
+static int order_install(void *opaque, uint64_t gpa, const void *data, size_t len)
+{
+	(void)opaque;
+	(void)data;
+	(void)len;
+	EQUAL(state_of(order_k, gpa), KUF_FILLING);
+	EQUAL(bit_of(order_k, gpa), 1);
+	order_writes++;
+	return 0;
+}
+
+static int order_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct kvm_userfault_range *range = arg;
+
+	if (request == KVM_USERFAULT_WAKE) {
+		EQUAL(state_of(order_k, range->gpa), KUF_PRESENT);
+		EQUAL(bit_of(order_k, range->gpa), 0);
+		order_wakes++;
+	}
+	return mock_ioctl(fd, request, arg);
+}
+
+static void order(void)
+{
+	struct kuf *k = new_kuf(ALL_FEATURES);
+	struct kuf_region r = {
+		.size = sizeof(r), .gpa = GPA, .len = 4 * PAGE, .fd = -1, .gmem_fd = 99,
+		.flags = KUF_REGION_PRIVATE, .install = order_install,
+	};
+	char data[PAGE];
+	bool fresh;
+
+	order_k = k;
+	k->uffd = 55;
+	kufi_ioctl = order_ioctl;
+	EQUAL(kuf_region_add(k, &r), 0);
+	kufi_page_request(word_of(k, GPA), KUFI_URGENT | KUFI_EVENT, &fresh);
+	EQUAL(kuf_install(k, 0, GPA, PAGE, data, NULL), 0);
+	kufi_page_request(word_of(k, GPA + PAGE), KUFI_URGENT | KUFI_EVENT, &fresh);
+	EQUAL(kuf_install_zero(k, 0, GPA + PAGE, PAGE, NULL), 0);
+	EQUAL(order_writes, 2);
+	EQUAL(order_wakes, 2);
+	kuf_destroy(k);
+}
+
 static struct {
 	uint64_t gpa;
 	const void *data;
@@ -252,7 +302,7 @@ static void asked_meanwhile(void)
 }
 
 static const struct test tests[] = {
-	TEST(install), TEST(refused), TEST(skipped), TEST(overwrites), TEST(wakes),
+	TEST(install), TEST(refused), TEST(skipped), TEST(overwrites), TEST(wakes), TEST(order),
 	TEST(private_memory), TEST(asked_meanwhile),
 };
 

@@ -13,6 +13,8 @@ static struct {
 	int request_error, receive_error;
 	int nested;
 	struct kuf *k;
+	unsigned int event_at;		/* when so many replies were given, */
+	unsigned int asked_at;		/* and so many when it was asked for */
 } src;
 
 static int do_request(void *source, const struct kuf_request *request)
@@ -21,8 +23,11 @@ static int do_request(void *source, const struct kuf_request *request)
 	if (src.request_error)
 		return src.request_error;
 	src.requests[src.nr++ % 256] = *request;
+	src.asked_at = src.first;
 	return 0;
 }
+
+static void event(uint64_t gpa);
 
 static int do_receive(void *source, struct kuf_reply *reply)
 {
@@ -36,6 +41,8 @@ static int do_receive(void *source, struct kuf_reply *reply)
 	if (src.first == src.last)
 		return -EAGAIN;
 	*reply = src.replies[src.first++];
+	if (src.event_at && src.first == src.event_at)
+		event(GPA + 63 * PAGE);
 	return 0;
 }
 
@@ -386,6 +393,22 @@ static void urgent_overtakes(void)
 	end_server(k, &r);
 }
 
+/* Somebody needs a page while many replies are there: it does not wait for them all. */
+static void looks_up_meanwhile(void)
+{
+	struct kuf_region r;
+	struct kuf *k = server(&r);
+	unsigned int i;
+
+	for (i = 0; i < 40; i++)
+		reply(GPA + i * PAGE, 1, KUF_REPLY_DATA, 0);
+	src.event_at = 3;
+	serve(k, 0, 0);
+	EQUAL(src.nr, 1);
+	CHECK(src.asked_at >= 3 && src.asked_at <= 11);
+	end_server(k, &r);
+}
+
 static void one_at_a_time(void)
 {
 	struct kuf_service s = { .size = 1 };
@@ -438,7 +461,8 @@ static void wakes_for_others(void)
 static const struct test tests[] = {
 	TEST(fault_to_wake), TEST(events_in_states), TEST(other_types), TEST(replies),
 	TEST(bad_replies), TEST(failed_replies), TEST(no_room), TEST(accesses),
-	TEST(urgent_overtakes), TEST(one_at_a_time), TEST(end_of_fd), TEST(wakes_for_others),
+	TEST(urgent_overtakes), TEST(looks_up_meanwhile),
+	TEST(one_at_a_time), TEST(end_of_fd), TEST(wakes_for_others),
 };
 
 MAIN(tests)

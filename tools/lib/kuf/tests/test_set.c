@@ -61,6 +61,8 @@ static void too_large(void)
 #define RACE_THREADS	3
 
 static struct kufi_set race_set;
+/* All over the place, or so few that the set is empty all the time. */
+static unsigned int race_step;
 static uint32_t race_put[RACE_NR], race_seen[RACE_NR];
 static int race_done;
 
@@ -69,7 +71,7 @@ static void *putter(void *arg)
 	unsigned int seed = (uintptr_t)arg, i, n;
 
 	for (i = 0; i < RACE_ROUNDS; i++) {
-		n = rand_r(&seed) % RACE_NR;
+		n = rand_r(&seed) % RACE_NR / race_step * race_step;
 		__atomic_fetch_add(&race_put[n], 1, __ATOMIC_SEQ_CST);
 		kufi_set_put(&race_set, n);
 	}
@@ -81,12 +83,16 @@ static void *putter(void *arg)
  * What was put is taken after that: whoever takes a page out sees all that was done
  * before it was put in, so in the end the last look at each is as new as its last put.
  */
-static void race(void)
+static void race(unsigned int step)
 {
 	pthread_t threads[RACE_THREADS];
 	uintptr_t i;
 	uint64_t n;
 
+	race_step = step;
+	race_done = 0;
+	memset(race_put, 0, sizeof(race_put));
+	memset(race_seen, 0, sizeof(race_seen));
 	kufi_set_init(&race_set, RACE_NR, calloc(1, kufi_set_size(RACE_NR)));
 	for (i = 0; i < RACE_THREADS; i++)
 		EQUAL(pthread_create(&threads[i], NULL, putter, (void *)(i + 1)), 0);
@@ -105,6 +111,21 @@ static void race(void)
 	free(race_set.level[0]);
 }
 
-static const struct test tests[] = { TEST(model), TEST(too_large), TEST(race), };
+static void race_wide(void)
+{
+	race(1);
+}
+
+static void race_narrow(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 20; i++)
+		race(4096);
+}
+
+static const struct test tests[] = {
+	TEST(model), TEST(too_large), TEST(race_wide), TEST(race_narrow),
+};
 
 MAIN(tests)

@@ -153,6 +153,7 @@ static void cancel(void)
 	struct kuf_region r = new_region(k, GPA, 8, 0);
 	struct call a = { .k = k, .gpa = GPA, .timeout = FOREVER, .waiter = &waiter };
 	struct call b = { .k = k, .gpa = GPA, .timeout = FOREVER };
+	uint32_t word;
 
 	start(&b);
 	asleep(&b);
@@ -169,6 +170,11 @@ static void cancel(void)
 	kuf_wait_cancel(&waiter);
 	EQUAL(kuf_wait(k, 0, GPA + PAGE, FOREVER, &waiter), -ECANCELED);
 	EQUAL(kuf_access(k, GPA + PAGE, 1, 0, 0, &waiter), -ETIMEDOUT);
+	/* Who looked and does not sleep yet would miss it, if the word were the same. */
+	word = kufi_load(word_of(k, GPA + PAGE));
+	waiter.word = word_of(k, GPA + PAGE);
+	kuf_wait_cancel(&waiter);
+	CHECK(kufi_load(word_of(k, GPA + PAGE)) != word);
 	waiter.size = 0;
 	EQUAL(kuf_wait(k, 0, GPA, 0, &waiter), -EINVAL);
 	EQUAL(kuf_access(k, GPA, 1, 0, 0, &waiter), -EINVAL);
