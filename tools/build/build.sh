@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# From nothing to a bootable kernel, its selftests and kuf: fetch, apply, configure,
-# From nothing to a bootable kernel, its selftests and libkuf's example: fetch, apply, configure,
+# From nothing to a bootable kernel, its selftests, kuf and libkuf: fetch, apply, configure,
 # build, each step by its own script. One run at a time works on a tree and what
 # is built from it, so that no other checkout changes it in between.
 #

@@ -11,8 +11,7 @@
 #
 # Environment, beside lib.sh's:
 #	BINS	directories with programs, colon separated; the first match counts.
-#		Those of the selftests and of kuf are always looked at last.
-#		Those of the selftests and of libkuf are always looked at last.
+#		Those of the selftests, kuf and libkuf are always looked at last.
 #	SELFTESTS	the build of selftests.sh ($KUF_CACHE/build/selftests-$K)
 #	FILES	further files to pack, words of the form SOURCE=/path/in/the/vm
 #	TREE	kernel tree with usr/gen_init_cpio.c ($KUF_CACHE/tree/$K)
@@ -23,8 +22,7 @@
 
 TREE=${TREE:-$KUF_TREE}
 SELFTESTS=${SELFTESTS:-$KUF_SELFTESTS}
-BINS=${BINS:+$BINS:}$SELFTESTS/kvm:$BUILD/kuf
-BINS=${BINS:+$BINS:}$SELFTESTS/kvm:$BUILD/libkuf
+BINS=${BINS:+$BINS:}$SELFTESTS/kvm:$BUILD/kuf:$BUILD/libkuf
 (($# >= 2)) || die "usage: initramfs.sh OUTFILE LIST..."
 out=$1
 shift
