@@ -103,11 +103,12 @@ static int carry_out(struct blk *blk, const struct virtbuf *bufs, int n, u32 *wr
 static int work(struct blk *blk)
 {
 	struct virtbuf bufs[VIRTQUEUE_MAX];
-	int n, did = 0, err;
+	int n = 0, did = 0, err;
 	u32 written;
 	u16 head;
 
-	while ((n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
+	while (!READ_ONCE(blk->paused) &&
+	       (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
 		written = 0;
 		err = carry_out(blk, bufs, n, &written);
 		if (!err)
@@ -124,7 +125,7 @@ static int work(struct blk *blk)
 
 static bool may_work(const struct blk *blk)
 {
-	return blk->kicked && blk->queue.ready && !blk->broken &&
+	return blk->kicked && !blk->paused && blk->queue.ready && !blk->broken &&
 	       blk->status & VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
@@ -145,6 +146,8 @@ static void *serve(void *arg)
 		r = work(blk);
 		pthread_mutex_lock(&blk->lock);
 		blk->busy = false;
+		/* There may be more in the queue. */
+		blk->kicked |= blk->paused;
 		pthread_cond_broadcast(&blk->cond);
 		if (r < 0) {
 			kuf_error(r, "the disk: the guest's queue is not sound, or not to be had");
@@ -192,6 +195,28 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path)
 err_fd:
 	close(blk->fd);
 	return err;
+}
+
+static void set_paused(struct blk *blk, bool paused)
+{
+	if (!blk->has_thread)
+		return;
+	pthread_mutex_lock(&blk->lock);
+	__atomic_store_n(&blk->paused, paused, __ATOMIC_RELAXED);
+	pthread_cond_broadcast(&blk->cond);
+	while (paused && blk->busy)
+		pthread_cond_wait(&blk->cond, &blk->lock);
+	pthread_mutex_unlock(&blk->lock);
+}
+
+void blk_pause(struct blk *blk)
+{
+	set_paused(blk, true);
+}
+
+void blk_resume(struct blk *blk)
+{
+	set_paused(blk, false);
 }
 
 void blk_stop(struct blk *blk)

@@ -24,6 +24,7 @@ struct blk {
 	bool has_thread;
 	bool stop, kicked, broken;
 	bool busy;		/* the thread works, without the lock */
+	bool paused;		/* it takes no further request */
 	u64 requests;
 
 	/* Registers. */
@@ -34,6 +35,12 @@ struct blk {
 
 /* Opens @path and plugs the device in; its thread begins to wait for requests. */
 int blk_start(struct blk *blk, struct vm *vm, const char *path);
+/*
+ * Returns when no request is at work; those that the guest has queued stay there.
+ * Also for one that was never started.
+ */
+void blk_pause(struct blk *blk);
+void blk_resume(struct blk *blk);
 /* After the vCPUs; also for one that was never started. */
 void blk_stop(struct blk *blk);
 

@@ -57,8 +57,7 @@ static void set_ready(struct blk *blk, u32 value)
 {
 	struct virtqueue *q = &blk->queue;
 
-	q->ready = value == 1 && q->size && !(q->size & (q->size - 1)) &&
-		   !(q->desc % 16) && !(q->avail % 2) && !(q->used % 4);
+	q->ready = value == 1 && virtqueue_is_sound(q);
 }
 
 static void write_queue(struct blk *blk, u64 reg, u32 value)

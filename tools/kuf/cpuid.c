@@ -10,8 +10,6 @@
 #include "abi.h"
 #include "vcpu.h"
 
-#define MAX_ENTRIES	256
-
 #define LEAF1_ECX_TSC_DEADLINE	BIT(24)
 #define LEAF1_ECX_HYPERVISOR	BIT(31)
 
@@ -63,18 +61,23 @@ int vcpu_set_cpuid(struct vcpu *vcpu)
 	int err = 0;
 	u32 i;
 
-	cpuid = calloc(1, sizeof(*cpuid) + MAX_ENTRIES * sizeof(cpuid->entries[0]));
+	cpuid = calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
 	if (!cpuid)
 		return kuf_error(-ENOMEM, "CPUID");
-	cpuid->nent = MAX_ENTRIES;
+	cpuid->nent = CPUID_MAX_ENTRIES;
 	if (ioctl(vcpu->vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid)) {
 		err = kuf_error(-errno, "KVM_GET_SUPPORTED_CPUID");
 		goto out;
 	}
 	for (i = 0; i < cpuid->nent; i++)
 		adapt(&cpuid->entries[i], vcpu->id, tsc_deadline);
-	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid))
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid)) {
 		err = kuf_error(-errno, "KVM_SET_CPUID2 of vCPU %u", vcpu->id);
+		goto out;
+	}
+	vcpu->cpuid = cpuid;
+	return 0;
+
 out:
 	free(cpuid);
 	return err;

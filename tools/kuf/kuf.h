@@ -10,6 +10,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int32_t s32;
 
 #define PAGE_SHIFT	12
 #define PAGE_SIZE	4096ul
@@ -57,5 +58,7 @@ __attribute__((format(printf, 1, 2)))
 void kuf_say(const char *fmt, ...);
 
 int cmd_run(int argc, char **argv);
+int cmd_save(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 
 #endif /* KUF_KUF_H */

@@ -16,6 +16,8 @@ static const struct command {
 	const char *what;
 } commands[] = {
 	{ "run", cmd_run, "run a Linux guest" },
+	{ "save", cmd_save, "write a guest that runs to a file" },
+	{ "restore", cmd_restore, "go on with a guest that was saved" },
 };
 
 /* One write a message: several threads and processes speak. */

@@ -12,6 +12,9 @@
 #define MEM_LOW_MAX	(3ull << 30)
 #define MEM_HIGH_GPA	(4ull << 30)
 
+#define MIN_MEM		(64ull << 20)
+#define MAX_MEM		(64ull << 30)
+
 enum mem_backing {
 	MEM_ANON,
 	MEM_SHMEM,

@@ -13,8 +13,6 @@
 #include "vm.h"
 
 #define DEFAULT_MEM	(256ull << 20)
-#define MIN_MEM		(64ull << 20)
-#define MAX_MEM		(64ull << 30)
 
 enum {
 	OPT_KERNEL = 256,
@@ -28,6 +26,7 @@ enum {
 	OPT_ENTRY,
 	OPT_CONSOLE,
 	OPT_DISK,
+	OPT_CONTROL,
 	OPT_TIMEOUT,
 	OPT_HELP,
 };
@@ -44,6 +43,7 @@ static const struct option long_options[] = {
 	{ "entry", required_argument, NULL, OPT_ENTRY },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
@@ -72,12 +72,13 @@ static const char help[] =
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       a disk, /dev/vda (virtio-blk; the kernel learns of it by its\n"
 "                    command line)\n"
+"  --control=SOCKET  where kuf save finds it\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
-"Exit status: 0 the guest reset itself; 1 something needed is not there; 2 wrong\n"
-"usage; 3 the guest crashed (triple fault); 4 the pager failed, or a page was not\n"
-"served just once; 5 timeout; 6 KVM could not go on; 64 + N the guest wrote N to\n"
-"port 0x501.\n";
+"Exit status: 0 the guest reset itself, or was saved; 1 something needed is not\n"
+"there; 2 wrong usage; 3 the guest crashed (triple fault); 4 the pager failed, or a\n"
+"page was not served just once; 5 timeout; 6 KVM could not go on; 64 + N the guest\n"
+"wrote N to port 0x501.\n";
 
 static int parse_size(const char *text, u64 *size)
 {
@@ -98,8 +99,8 @@ static int parse_size(const char *text, u64 *size)
 	return 0;
 }
 
-static int parse_number(const char *name, const char *text, unsigned int min, unsigned int max,
-			unsigned int *n)
+int options_parse_number(const char *name, const char *text, unsigned int min,
+			 unsigned int max, unsigned int *n)
 {
 	unsigned long value;
 	char *end;
@@ -129,7 +130,7 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 	case OPT_MEM:
 		return parse_size(arg, &o->boot.mem_size);
 	case OPT_CPUS:
-		return parse_number("cpus", arg, 1, MAX_CPUS, &o->boot.nr_cpus);
+		return options_parse_number("cpus", arg, 1, MAX_CPUS, &o->boot.nr_cpus);
 	case OPT_BACKING:
 		r = mem_backing_by_name(arg);
 		if (r < 0)
@@ -158,8 +159,11 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 	case OPT_DISK:
 		o->disk = arg;
 		return 0;
+	case OPT_CONTROL:
+		o->control = arg;
+		return 0;
 	case OPT_TIMEOUT:
-		return parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
+		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
 	case OPT_HELP:
 		fputs(help, stdout);
 		return 1;

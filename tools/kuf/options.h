@@ -12,10 +12,15 @@ struct options {
 	bool own;
 	const char *console;	/* file, or NULL: stdout */
 	const char *disk;	/* file, or NULL */
+	const char *control;	/* socket, or NULL */
 	unsigned int timeout_s;
 };
 
 /* 0, 1 if help was asked for and given, -EINVAL after an error message. */
 int options_parse_run(struct options *options, int argc, char **argv);
+
+/* -EINVAL after an error message that names the option. */
+int options_parse_number(const char *name, const char *text, unsigned int min,
+			 unsigned int max, unsigned int *n);
 
 #endif /* KUF_OPTIONS_H */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "crc32c.h"
 #include "pager.h"
 
 #define EVENTS	16
@@ -42,18 +43,37 @@ u64 pager_counts_size(u64 mem_size)
 	return align_up(sizeof(struct pager_counts) + mem_size / PAGE_SIZE, PAGE_SIZE);
 }
 
+int pager_source_page(const struct pager_source *source, u64 offset, const u8 **page)
+{
+	u32 crc;
+
+	*page = (const u8 *)source->map + source->data_offset + offset;
+	if (!source->crc_offset)
+		return 0;
+	memcpy(&crc, (u8 *)source->map + source->crc_offset + offset / PAGE_SIZE * sizeof(crc),
+	       sizeof(crc));
+	if (crc32c(0, *page, PAGE_SIZE) == crc)
+		return 0;
+	return kuf_error(-EBADMSG, "the saved page at offset 0x%llx is damaged (CRC32C)",
+			 (unsigned long long)offset);
+}
+
 /* All of the page, whatever is there: it may have been allocated by an access. */
 static int write_page(struct pager *pager, u64 offset)
 {
+	const u8 *page;
 	ssize_t n;
+	int err;
 
+	err = pager_source_page(&pager->source, offset, &page);
+	if (err)
+		return err;
 	if (pager->remote_fd < 0) {
-		memcpy(pager->mem.area + offset, pager->source + offset, PAGE_SIZE);
+		memcpy(pager->mem.area + offset, page, PAGE_SIZE);
 		return 0;
 	}
 	do {
-		n = pwrite(pager->remote_fd, pager->source + offset, PAGE_SIZE,
-			   (uintptr_t)pager->mem.area + offset);
+		n = pwrite(pager->remote_fd, page, PAGE_SIZE, (uintptr_t)pager->mem.area + offset);
 	} while (n < 0 && errno == EINTR);
 	if (n != PAGE_SIZE)
 		return kuf_error(n < 0 ? -errno : -EIO, "writing the page at offset 0x%llx",

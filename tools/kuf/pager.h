@@ -32,10 +32,18 @@ struct pager_counts {
 	u8 times[];		/* that each page was served */
 };
 
+/* A file that holds an image of all memory. */
+struct pager_source {
+	void *map;		/* of the whole file */
+	u64 map_size;
+	u64 data_offset;	/* where in the file memory begins */
+	u64 crc_offset;		/* the CRC32C of each page; 0: there are none */
+};
+
 struct pager {
 	enum pager_mode mode;
 	struct mem mem;		/* a view: nothing of it is the pager's */
-	const u8 *source;
+	struct pager_source source;
 	int uffd;
 	/*
 	 * Where the content goes when mem.area is the VMM's and this is another
@@ -54,6 +62,9 @@ const char *pager_mode_name(enum pager_mode mode);
 int pager_mode_by_name(const char *name);
 
 u64 pager_counts_size(u64 mem_size);
+
+/* The page at @offset of memory: -EBADMSG, after a message, if it is not what was saved. */
+int pager_source_page(const struct pager_source *source, u64 offset, const u8 **page);
 
 /*
  * Serves events, and what is asked for by @control_fd, until the userfault fd is at

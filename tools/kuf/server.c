@@ -30,6 +30,7 @@ struct order {
 	u32 pad;
 	u64 size;
 	u64 area;		/* anon: where memory is in the VMM's process */
+	u64 source_size, data_offset, crc_offset;
 };
 
 union control {
@@ -115,10 +116,15 @@ static int take_order(struct pager *pager, const struct order *order, const int 
 	}
 	mem->bitmap = map(fds[FD_BITMAP], mem_bitmap_size(mem), PROT_READ | PROT_WRITE,
 			  "the bitmap");
-	pager->source = map(fds[FD_SOURCE], mem->size, PROT_READ, "the source");
+	pager->source = (struct pager_source){
+		.map = map(fds[FD_SOURCE], order->source_size, PROT_READ, "the source"),
+		.map_size = order->source_size,
+		.data_offset = order->data_offset,
+		.crc_offset = order->crc_offset,
+	};
 	pager->counts = map(fds[FD_COUNTS], pager_counts_size(mem->size),
 			    PROT_READ | PROT_WRITE, "the counts");
-	return mem->area && mem->bitmap && pager->source && pager->counts ? 0 : -ENOMEM;
+	return mem->area && mem->bitmap && pager->source.map && pager->counts ? 0 : -ENOMEM;
 }
 
 static int serve_process(int socket)
@@ -178,6 +184,9 @@ int server_start_process(struct server *server, struct pager *pager, int source_
 		.backing = mem->backing,
 		.size = mem->size,
 		.area = (uintptr_t)mem->area,
+		.source_size = pager->source.map_size,
+		.data_offset = pager->source.data_offset,
+		.crc_offset = pager->source.crc_offset,
 	};
 	int fds[NR_FDS] = {
 		[FD_USERFAULT] = pager->uffd,

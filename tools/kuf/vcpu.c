@@ -35,7 +35,7 @@ static int create(struct vcpu *vcpu)
 	return vcpu_set_cpuid(vcpu);
 }
 
-int vcpus_create(struct vm *vm, unsigned int nr, const struct boot_entry *entry)
+int vcpus_create(struct vm *vm, unsigned int nr)
 {
 	struct sigaction action = { .sa_handler = on_kick };
 	unsigned int i;
@@ -52,7 +52,7 @@ int vcpus_create(struct vm *vm, unsigned int nr, const struct boot_entry *entry)
 		if (err)
 			return err;
 	}
-	return vcpu_set_entry(&vm->vcpus[0], entry);
+	return 0;
 }
 
 static void handle_io(struct vcpu *vcpu)
@@ -121,20 +121,53 @@ static void handle_fault(struct vcpu *vcpu)
 	}
 }
 
+/* -EINTR: it was told to come back. */
+static int run_once(struct vcpu *vcpu)
+{
+	if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
+		handle_exit(vcpu);
+	} else if (errno == EINTR) {
+		return -EINTR;
+	} else if (errno == EFAULT && vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
+		handle_fault(vcpu);
+	} else if (errno != EAGAIN) {
+		kuf_error(-errno, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
+			  vcpu->run->exit_reason);
+		vm_stop(vcpu->vm, KUF_EXIT_KVM);
+	}
+	return 0;
+}
+
+/*
+ * KVM only takes the answer to the last exit when it is entered again, so that until
+ * then registers are those from before the instruction: enter it, but not the guest.
+ */
+static void park(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	while (!vm_is_stopped(vm) && run_once(vcpu) != -EINTR)
+		;
+	pthread_mutex_lock(&vm->lock);
+	vm->nr_parked++;
+	pthread_cond_broadcast(&vm->stopped_cond);
+	while (vm->pausing && !vm->stopped)
+		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
+	vm->nr_parked--;
+	pthread_mutex_unlock(&vm->lock);
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELEASE);
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
 	while (!vm_is_stopped(vcpu->vm)) {
-		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
-			handle_exit(vcpu);
-		} else if (errno == EFAULT && vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
-			handle_fault(vcpu);
-		} else if (errno != EINTR && errno != EAGAIN) {
-			kuf_error(-errno, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
-				  vcpu->run->exit_reason);
-			vm_stop(vcpu->vm, KUF_EXIT_KVM);
-		}
+		if (__atomic_load_n(&vcpu->vm->pausing, __ATOMIC_ACQUIRE))
+			park(vcpu);
+		else
+			run_once(vcpu);
 	}
 	return NULL;
 }
@@ -153,6 +186,42 @@ int vcpus_start(struct vm *vm)
 	return 0;
 }
 
+/* Out of the guest; also one that looked just before at what it is to do. */
+static void kick(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+static void set_pausing(struct vm *vm, bool pausing)
+{
+	pthread_mutex_lock(&vm->lock);
+	__atomic_store_n(&vm->pausing, pausing, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&vm->stopped_cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vcpus_pause(struct vm *vm)
+{
+	unsigned int i;
+	int err;
+
+	set_pausing(vm, true);
+	for (i = 0; i < vm->nr_vcpus; i++)
+		kick(&vm->vcpus[i]);
+	pthread_mutex_lock(&vm->lock);
+	while (vm->nr_parked < vm->nr_vcpus && !vm->stopped)
+		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
+	err = vm->stopped ? -ECANCELED : 0;
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+void vcpus_resume(struct vm *vm)
+{
+	set_pausing(vm, false);
+}
+
 void vcpus_join(struct vm *vm)
 {
 	unsigned int i;
@@ -162,9 +231,7 @@ void vcpus_join(struct vm *vm)
 
 		if (!vcpu->has_thread)
 			continue;
-		/* For a vCPU that looked at vm->stopped just before it was set. */
-		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
-		pthread_kill(vcpu->thread, KICK_SIGNAL);
+		kick(vcpu);
 		pthread_join(vcpu->thread, NULL);
 		vcpu->has_thread = false;
 	}
@@ -187,6 +254,7 @@ void vcpus_destroy(struct vm *vm)
 			munmap(vm->vcpus[i].run, vm->vcpu_mmap_size);
 		if (vm->vcpus[i].fd >= 0)
 			close(vm->vcpus[i].fd);
+		free(vm->vcpus[i].cpuid);
 	}
 	free(vm->vcpus);
 	vm->vcpus = NULL;

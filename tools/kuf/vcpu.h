@@ -15,12 +15,19 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool has_thread;
+	struct kvm_cpuid2 *cpuid;	/* what it was given */
 };
 
-/* @nr vCPUs; the first one begins at @entry, the others wait to be started. */
-int vcpus_create(struct vm *vm, unsigned int nr, const struct boot_entry *entry);
+/* @nr vCPUs, as after a reset. */
+int vcpus_create(struct vm *vm, unsigned int nr);
 /* A thread each. */
 int vcpus_start(struct vm *vm);
+/*
+ * Takes all of them out of the guest, with what they asked a device for answered and
+ * taken.  -ECANCELED when the VM is stopped instead.
+ */
+int vcpus_pause(struct vm *vm);
+void vcpus_resume(struct vm *vm);
 /* After vm_stop(): makes them leave the guest and end. */
 void vcpus_join(struct vm *vm);
 /* After vcpus_join(). */
@@ -28,6 +35,7 @@ void vcpus_say_where(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */
+#define CPUID_MAX_ENTRIES	256
 int vcpu_set_cpuid(struct vcpu *vcpu);
 
 /* regs.c */

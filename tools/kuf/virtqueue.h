@@ -18,6 +18,13 @@ struct virtqueue {
 	u16 next_used;		/* what was given back */
 };
 
+/* May it be used, as far as its numbers say? */
+static inline bool virtqueue_is_sound(const struct virtqueue *q)
+{
+	return q->size && q->size <= VIRTQUEUE_MAX && !(q->size & (q->size - 1)) &&
+	       !(q->desc % 16) && !(q->avail % 2) && !(q->used % 4);
+}
+
 /* A buffer, in this process. */
 struct virtbuf {
 	void *ptr;

@@ -26,6 +26,10 @@ struct vm {
 	/* Who fills absent pages when vCPUs exit; NULL: they do not. */
 	struct pager *pager;
 
+	/* vCPUs that shall wait outside of the guest, and how many do. */
+	bool pausing;
+	unsigned int nr_parked;
+
 	/* The first one to stop the VM says why. */
 	pthread_mutex_t lock;
 	pthread_cond_t stopped_cond;

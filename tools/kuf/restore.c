@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kuf restore: goes on with a VM that was saved.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "options.h"
+#include "snapshot.h"
+
+struct restore {
+	struct options options;
+	const char *file;
+	const char *resave;	/* file, or NULL */
+	int backing;		/* -1: as it was */
+	struct machine machine;
+	struct snapshot snapshot;
+	struct control control;
+};
+
+enum { OPT_POLICY = 256, OPT_PAGER, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_CONTROL,
+	OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
+
+static const struct option long_options[] = {
+	{ "policy", required_argument, NULL, OPT_POLICY },
+	{ "pager", required_argument, NULL, OPT_PAGER },
+	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "resave", required_argument, NULL, OPT_RESAVE },
+	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{}
+};
+
+static const char help[] =
+"usage: kuf restore FILE [OPTION...]\n"
+"\n"
+"Goes on with a VM that kuf save wrote to FILE.\n"
+"\n"
+"  --policy=lazy|eager  lazy: the guest runs at once, its memory is absent and comes\n"
+"                    from FILE page by page, for KVM's own accesses as well (needs\n"
+"                    OWN). eager: all memory first (the default)\n"
+"  --pager=process|thread|exit  with lazy: who fills pages, as kuf run --lazy (process)\n"
+"  --backing=KIND    what memory is made of: anon, shmem, gmem (as it was)\n"
+"  --console=FILE    where the serial console goes (stdout)\n"
+"  --disk=FILE       the disk, as the guest left it; if it had one\n"
+"  --control=SOCKET  where kuf save finds it\n"
+"  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
+"  --timeout=SEC     stop the guest then (never)\n"
+"\n"
+"Nobody may write to FILE while it is a source of pages. Exit status: as kuf run.\n";
+
+static int parse_policy(struct options *o, const char *arg)
+{
+	if (strcmp(arg, "lazy") && strcmp(arg, "eager"))
+		return kuf_error(0, "--policy=%s: lazy or eager", arg);
+	o->lazy = !strcmp(arg, "lazy") ? PAGER_PROCESS : PAGER_NONE;
+	return 0;
+}
+
+static int parse_one(struct restore *r, int option, const char *arg, int *how)
+{
+	struct options *o = &r->options;
+
+	switch (option) {
+	case OPT_POLICY:
+		return parse_policy(o, arg);
+	case OPT_PAGER:
+		*how = pager_mode_by_name(arg);
+		if (*how <= PAGER_NONE)
+			return kuf_error(0, "--pager=%s: process, thread or exit", arg);
+		return 0;
+	case OPT_BACKING:
+		r->backing = mem_backing_by_name(arg);
+		if (r->backing < 0)
+			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
+		return 0;
+	case OPT_CONSOLE:
+		o->console = arg;
+		return 0;
+	case OPT_DISK:
+		o->disk = arg;
+		return 0;
+	case OPT_CONTROL:
+		o->control = arg;
+		return 0;
+	case OPT_RESAVE:
+		r->resave = arg;
+		return 0;
+	case OPT_TIMEOUT:
+		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
+	case OPT_HELP:
+		fputs(help, stdout);
+		return 1;
+	default:
+		fputs("kuf restore --help shows all options\n", stderr);
+		return -EINVAL;
+	}
+}
+
+static int parse(struct restore *r, int argc, char **argv)
+{
+	int option, err, how = PAGER_NONE;
+
+	r->backing = -1;
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		err = parse_one(r, option, optarg, &how);
+		if (err)
+			return err;
+	}
+	if (optind + 1 != argc)
+		return kuf_error(0, "one FILE is needed; kuf restore --help shows all options");
+	r->file = argv[optind];
+	if (how && !r->options.lazy)
+		return kuf_error(0, "--pager=%s: only with --policy=lazy", pager_mode_name(how));
+	if (how)
+		r->options.lazy = how;
+	return 0;
+}
+
+static int check(struct restore *r)
+{
+	const struct state_config *c = &r->snapshot.state.config;
+
+	if (c->has_disk && !r->options.disk)
+		return kuf_error(0, "the saved VM has a disk: --disk=FILE is needed");
+	if (!c->has_disk && r->options.disk)
+		return kuf_error(0, "the saved VM has no disk for --disk=%s", r->options.disk);
+	return 0;
+}
+
+/*
+ * Only after the state: what loading it makes KVM write to memory is not in the way, and
+ * what that needs is not absent.  Pages get their saved content afterwards.
+ */
+static int bring_memory(struct restore *r)
+{
+	struct machine *m = &r->machine;
+	struct mem *mem = &m->vm.mem;
+	int err;
+
+	if (!r->options.lazy)
+		return snapshot_load_memory(&m->source, mem);
+	err = machine_enable_userfault(m, r->options.lazy, true);
+	if (!err)
+		err = mem_create_bitmap(mem);
+	if (!err)
+		err = mem_plug(mem, m->vm.fd);
+	return err ?: machine_start_pager(m, r->options.lazy);
+}
+
+static int load(struct restore *r)
+{
+	const struct state_config *c = &r->snapshot.state.config;
+	const struct options *o = &r->options;
+	struct machine *m = &r->machine;
+	struct vm *vm = &m->vm;
+	int err;
+
+	err = vm_create(vm);
+	if (!err)
+		err = machine_plug_devices(m, o->console, o->disk);
+	if (!err)
+		err = mem_create(&vm->mem, r->backing < 0 ? c->backing : (u32)r->backing,
+				 c->mem_size, vm->fd);
+	if (!err)
+		err = mem_plug(&vm->mem, vm->fd);
+	if (!err)
+		err = vcpus_create(vm, c->nr_cpus);
+	if (err)
+		return err;
+	blk_pause(&m->blk);
+	err = state_load(m, &r->snapshot.state);
+	return err ?: bring_memory(r);
+}
+
+static int start(struct restore *r)
+{
+	struct machine *m = &r->machine;
+	int err;
+
+	err = snapshot_open(&r->snapshot, r->file);
+	if (!err)
+		err = check(r);
+	if (!err)
+		err = snapshot_map(&r->snapshot, &m->source);
+	if (err)
+		return err;
+	m->source_fd = dup(r->snapshot.fd);
+	if (m->source_fd < 0)
+		return kuf_error(-errno, "%s", r->file);
+	memcpy(m->session, r->snapshot.file.session, sizeof(m->session));
+	if (r->options.lazy == PAGER_PROCESS)
+		err = server_fork(&m->server);
+	if (!err)
+		err = load(r);
+	if (err || r->resave)
+		return err ?: snapshot_write(m, r->resave);
+	err = state_time_start(m);
+	if (err)
+		return err;
+	blk_resume(&m->blk);
+	err = vcpus_start(&m->vm);
+	if (!err && r->options.control)
+		err = control_start(&r->control, m, r->options.control);
+	return err;
+}
+
+int cmd_restore(int argc, char **argv)
+{
+	struct restore *r = calloc(1, sizeof(*r));
+	int code, err;
+
+	if (!r) {
+		kuf_error(-ENOMEM, "no memory");
+		return KUF_EXIT_FAILED;
+	}
+	machine_init(&r->machine);
+	r->snapshot.fd = -1;
+	err = parse(r, argc, argv);
+	if (err) {
+		free(r);
+		return err > 0 ? KUF_EXIT_OK : KUF_EXIT_USAGE;
+	}
+	err = start(r);
+	if (!err && r->resave)
+		vm_stop(&r->machine.vm, KUF_EXIT_OK);
+	code = machine_wait(&r->machine, err, r->options.timeout_s);
+	control_stop(&r->control);
+	code = machine_finish(&r->machine, code);
+	machine_release(&r->machine);
+	snapshot_close(&r->snapshot);
+	free(r);
+	return code;
+}
