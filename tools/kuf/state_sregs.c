@@ -1,31 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * System registers, with the page directory pointers, so that KVM need not read them
- * from memory.  A guest that is itself a hypervisor is refused: what KVM keeps for
- * it is in other places as well.
+ * from memory.  A vCPU that is in a guest of the guest's is refused.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "abi.h"
 #include "state.h"
 
-#define CR4_VMXE	BIT_ULL(13)
-#define EFER_SVME	BIT_ULL(12)
+#define NESTED_MAX	(64u << 10)
+
+/*
+ * Between two runs of its guests a hypervisor that uses SVM has nothing but MSRs in KVM,
+ * if interrupts reach it; with VMX it has more from VMXON on.
+ */
+static bool is_nested(const struct kvm_nested_state *nested)
+{
+	if (nested->flags & (KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING))
+		return true;
+	if (nested->format == KVM_STATE_NESTED_FORMAT_SVM)
+		return !(nested->flags & KVM_STATE_NESTED_GIF_SET);
+	return nested->hdr.vmx.vmxon_pa != ~0ull;
+}
+
+static int refuse_nested(struct machine *m, u32 cpu)
+{
+	struct kvm_nested_state *nested;
+	int err = 0;
+
+	/* Also when the guest is not offered SVM or VMX. */
+	if (ioctl(m->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE) <= 0)
+		return 0;
+	nested = calloc(1, NESTED_MAX);
+	if (!nested)
+		return kuf_error(-ENOMEM, "nested state");
+	nested->size = NESTED_MAX;
+	if (ioctl(m->vm.vcpus[cpu].fd, KVM_GET_NESTED_STATE, nested))
+		err = kuf_error(-errno, "getting nested state of vCPU %u", cpu);
+	else if (is_nested(nested))
+		err = kuf_error(-EOPNOTSUPP, "vCPU %u is running a guest of its own, which cannot be saved",
+				cpu);
+	free(nested);
+	return err;
+}
 
 static int save(struct machine *m, u32 cpu, void *data)
 {
-	struct kvm_sregs2 *sregs = data;
+	int err = refuse_nested(m, cpu);
 
+	if (err)
+		return err;
 	if (ioctl(m->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) <= 0)
 		return kuf_error(-EOPNOTSUPP, "this kernel has no KVM_GET_SREGS2 (Linux 5.14)");
-	if (ioctl(m->vm.vcpus[cpu].fd, KVM_GET_SREGS2, sregs))
+	if (ioctl(m->vm.vcpus[cpu].fd, KVM_GET_SREGS2, data))
 		return kuf_error(-errno, "getting system registers of vCPU %u", cpu);
-	if (sregs->efer & EFER_SVME || sregs->cr4 & CR4_VMXE)
-		return kuf_error(-EOPNOTSUPP, "vCPU %u runs a hypervisor (SVM or VMX is on), which cannot be saved",
-				 cpu);
-	return sizeof(*sregs);
+	return sizeof(struct kvm_sregs2);
 }
 
 static int load(struct machine *m, u32 cpu, const void *data, u32 length)
@@ -33,8 +65,6 @@ static int load(struct machine *m, u32 cpu, const void *data, u32 length)
 	struct kvm_sregs2 sregs;
 
 	memcpy(&sregs, data, sizeof(sregs));
-	if (sregs.efer & EFER_SVME || sregs.cr4 & CR4_VMXE)
-		return kuf_error(-EOPNOTSUPP, "vCPU %u ran a hypervisor", cpu);
 	if (ioctl(m->vm.vcpus[cpu].fd, KVM_SET_SREGS2, &sregs))
 		return kuf_error(-errno, "setting system registers of vCPU %u", cpu);
 	return 0;

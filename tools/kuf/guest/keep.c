@@ -19,7 +19,7 @@
 #include "guest.h"
 #include "pattern.h"
 
-#define AREA		(16ul << 20)
+#define AREA		(8ul << 20)
 #define WORDS		(AREA / sizeof(uint64_t))
 #define WRITERS		4
 #define CHUNK		(64ul << 10)
