@@ -2,6 +2,7 @@
 /*
  * Frames: each length is checked against what is there before it is believed.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +10,8 @@
 #include "crc32c.h"
 #include "frame.h"
 
-extern char frame_check_file[sizeof(struct frame_file) == 128 ? 1 : -1];
-extern char frame_check_frame[sizeof(struct frame) == 16 ? 1 : -1];
+static_assert(sizeof(struct frame_file) == 128, "what is in files");
+static_assert(sizeof(struct frame) == 16, "what is in files");
 
 static u32 frame_crc(const struct frame *frame, const void *data)
 {

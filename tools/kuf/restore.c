@@ -47,7 +47,7 @@ static const char help[] =
 "  --policy=lazy|eager  lazy: the guest runs at once, its memory is absent and comes\n"
 "                    from FILE page by page, for KVM's own accesses as well (needs\n"
 "                    OWN). eager: all memory first (the default)\n"
-"  --pager=process|thread|exit  with lazy: who fills pages, as kuf run --lazy (process)\n"
+"  --pager=process|thread  with lazy: who fills pages, as kuf run --lazy (process)\n"
 "  --backing=KIND    what memory is made of: anon, shmem, gmem (as it was)\n"
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       the disk, as the guest left it; if it had one\n"
@@ -74,8 +74,9 @@ static int parse_one(struct restore *r, int option, const char *arg, int *how)
 		return parse_policy(o, arg);
 	case OPT_PAGER:
 		*how = pager_mode_by_name(arg);
-		if (*how <= PAGER_NONE)
-			return kuf_error(0, "--pager=%s: process, thread or exit", arg);
+		/* KVM's own accesses may wait where they cannot exit: only the fd tells of them. */
+		if (*how != PAGER_PROCESS && *how != PAGER_THREAD)
+			return kuf_error(0, "--pager=%s: process or thread", arg);
 		return 0;
 	case OPT_BACKING:
 		r->backing = mem_backing_by_name(arg);

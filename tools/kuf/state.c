@@ -37,7 +37,7 @@ static int save_group(struct machine *m, const struct state_group *g, u32 instan
 
 	if (!data)
 		return kuf_error(-ENOMEM, "saving %s", g->name);
-	n = g->save(m, instance, data);
+	n = g->save ? g->save(m, instance, data) : state_ioctl_save(g, m, instance, data);
 	if (n > 0)
 		n = frame_add(w, g->type, g->version, instance, data, n);
 	free(data);
@@ -181,6 +181,16 @@ int state_parse(struct state *state, const void *frames, u64 size, u32 nr)
 	return check_complete(state);
 }
 
+static int load_group(struct machine *m, const struct state_group *g,
+		      const struct state_item *item)
+{
+	u32 instance = item->frame.instance;
+
+	if (!g->load)
+		return state_ioctl_load(g, m, instance, item->data);
+	return g->load(m, instance, item->data, item->frame.length);
+}
+
 int state_load(struct machine *m, const struct state *state)
 {
 	const struct state_item *item;
@@ -193,7 +203,9 @@ int state_load(struct machine *m, const struct state *state)
 
 		for (cpu = 0; cpu < (g->per_vcpu ? state->config.nr_cpus : 1); cpu++) {
 			item = find_item(state, g->type, cpu);
-			err = item ? g->load(m, cpu, item->data, item->frame.length) : 0;
+			if (!item)
+				continue;
+			err = load_group(m, g, item);
 			if (err)
 				return err;
 		}

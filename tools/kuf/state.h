@@ -48,7 +48,13 @@ struct state_group {
 	u32 min, max;
 	int (*save)(struct machine *m, u32 instance, void *data);
 	int (*load)(struct machine *m, u32 instance, const void *data, u32 length);
+	/* Or else ioctls of the vCPU, for a structure of @max bytes. */
+	unsigned long get, set;
 };
+
+/* state_regs.c */
+int state_ioctl_save(const struct state_group *g, struct machine *m, u32 cpu, void *data);
+int state_ioctl_load(const struct state_group *g, struct machine *m, u32 cpu, const void *data);
 
 extern const struct state_group state_cpuid, state_sregs, state_regs, state_xcrs, state_xsave,
 	state_msrs, state_lapic, state_events, state_mp, state_debug, state_irqchip, state_pit,

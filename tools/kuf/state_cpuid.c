@@ -56,7 +56,7 @@ static int load(struct machine *m, u32 cpu, const void *data, u32 length)
 			break;
 	}
 	e = i < s.nr ? s.entries[i] : here->entries[i];
-	return kuf_error(0, "this host offers another CPUID than the one that was saved: leaf 0x%x.%u",
+	return kuf_error(0, "the CPUID that was saved is not this host's: leaf 0x%x.%u",
 			 e.function, e.index);
 }
 

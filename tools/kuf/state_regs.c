@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Registers of a vCPU that KVM has an ioctl each for.
+ * Registers of a vCPU that KVM has an ioctl each for, to get and to set.
  */
 #include <errno.h>
 #include <string.h>
@@ -9,51 +9,60 @@
 #include "abi.h"
 #include "state.h"
 
-static int get(struct machine *m, u32 cpu, unsigned long request, void *data, u32 size,
-	       const char *name)
+#define REGS_MAX	sizeof(struct kvm_lapic_state)
+
+int state_ioctl_save(const struct state_group *g, struct machine *m, u32 cpu, void *data)
 {
-	if (ioctl(m->vm.vcpus[cpu].fd, request, data) < 0)
-		return kuf_error(-errno, "getting %s of vCPU %u", name, cpu);
-	return size;
+	if (ioctl(m->vm.vcpus[cpu].fd, g->get, data) < 0)
+		return kuf_error(-errno, "getting the %s of vCPU %u", g->name, cpu);
+	return g->max;
 }
 
-static int set(struct machine *m, u32 cpu, unsigned long request, const void *data,
-	       const char *name)
+int state_ioctl_load(const struct state_group *g, struct machine *m, u32 cpu, const void *data)
 {
-	if (ioctl(m->vm.vcpus[cpu].fd, request, data) < 0)
-		return kuf_error(-errno, "setting %s of vCPU %u", name, cpu);
+	u64 copy[REGS_MAX / sizeof(u64)];
+
+	if (g->max > sizeof(copy))
+		return kuf_error(-E2BIG, "the %s", g->name);
+	/* In the file they are not aligned. */
+	memcpy(copy, data, g->max);
+	if (ioctl(m->vm.vcpus[cpu].fd, g->set, copy) < 0)
+		return kuf_error(-errno, "setting the %s of vCPU %u", g->name, cpu);
 	return 0;
 }
 
-#define GROUP(id, struct_name, type_id, title, get_request, set_request)		\
-static int save_##id(struct machine *m, u32 cpu, void *data)				\
-{											\
-	return get(m, cpu, get_request, data, sizeof(struct struct_name), title);	\
-}											\
-											\
-static int load_##id(struct machine *m, u32 cpu, const void *data, u32 length)		\
-{											\
-	struct struct_name copy;							\
-											\
-	memcpy(&copy, data, sizeof(copy));						\
-	return set(m, cpu, set_request, &copy, title);					\
-}											\
-											\
-const struct state_group state_##id = {							\
-	.type = type_id, .version = 1, .name = title, .per_vcpu = true,			\
-	.min = sizeof(struct struct_name), .max = sizeof(struct struct_name),		\
-	.save = save_##id, .load = load_##id,						\
-}
+const struct state_group state_regs = {
+	.type = STATE_REGS, .version = 1, .name = "registers", .per_vcpu = true,
+	.min = sizeof(struct kvm_regs), .max = sizeof(struct kvm_regs),
+	.get = KVM_GET_REGS, .set = KVM_SET_REGS,
+};
 
-GROUP(regs, kvm_regs, STATE_REGS, "registers", KVM_GET_REGS, KVM_SET_REGS);
-GROUP(xcrs, kvm_xcrs, STATE_XCRS, "XCRs", KVM_GET_XCRS, KVM_SET_XCRS);
-GROUP(events, kvm_vcpu_events, STATE_EVENTS, "events", KVM_GET_VCPU_EVENTS,
-      KVM_SET_VCPU_EVENTS);
-GROUP(mp, kvm_mp_state, STATE_MP, "MP state", KVM_GET_MP_STATE, KVM_SET_MP_STATE);
-GROUP(debug, kvm_debugregs, STATE_DEBUG, "debug registers", KVM_GET_DEBUGREGS,
-      KVM_SET_DEBUGREGS);
-/*
- * The timer's count goes on from what it was: until the vCPU runs, KVM has a timer that
- * the guest does not notice.
- */
-GROUP(lapic, kvm_lapic_state, STATE_LAPIC, "local APIC", KVM_GET_LAPIC, KVM_SET_LAPIC);
+const struct state_group state_xcrs = {
+	.type = STATE_XCRS, .version = 1, .name = "XCRs", .per_vcpu = true,
+	.min = sizeof(struct kvm_xcrs), .max = sizeof(struct kvm_xcrs),
+	.get = KVM_GET_XCRS, .set = KVM_SET_XCRS,
+};
+
+const struct state_group state_events = {
+	.type = STATE_EVENTS, .version = 1, .name = "events", .per_vcpu = true,
+	.min = sizeof(struct kvm_vcpu_events), .max = sizeof(struct kvm_vcpu_events),
+	.get = KVM_GET_VCPU_EVENTS, .set = KVM_SET_VCPU_EVENTS,
+};
+
+const struct state_group state_mp = {
+	.type = STATE_MP, .version = 1, .name = "MP state", .per_vcpu = true,
+	.min = sizeof(struct kvm_mp_state), .max = sizeof(struct kvm_mp_state),
+	.get = KVM_GET_MP_STATE, .set = KVM_SET_MP_STATE,
+};
+
+const struct state_group state_debug = {
+	.type = STATE_DEBUG, .version = 1, .name = "debug registers", .per_vcpu = true,
+	.min = sizeof(struct kvm_debugregs), .max = sizeof(struct kvm_debugregs),
+	.get = KVM_GET_DEBUGREGS, .set = KVM_SET_DEBUGREGS,
+};
+
+const struct state_group state_lapic = {
+	.type = STATE_LAPIC, .version = 1, .name = "local APIC", .per_vcpu = true,
+	.min = sizeof(struct kvm_lapic_state), .max = sizeof(struct kvm_lapic_state),
+	.get = KVM_GET_LAPIC, .set = KVM_SET_LAPIC,
+};

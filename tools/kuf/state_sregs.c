@@ -41,7 +41,7 @@ static int refuse_nested(struct machine *m, u32 cpu)
 	if (ioctl(m->vm.vcpus[cpu].fd, KVM_GET_NESTED_STATE, nested))
 		err = kuf_error(-errno, "getting nested state of vCPU %u", cpu);
 	else if (is_nested(nested))
-		err = kuf_error(-EOPNOTSUPP, "vCPU %u is running a guest of its own, which cannot be saved",
+		err = kuf_error(-EOPNOTSUPP, "vCPU %u runs a guest of its own: cannot be saved",
 				cpu);
 	free(nested);
 	return err;

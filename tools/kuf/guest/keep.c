@@ -62,7 +62,7 @@ static int rewrite(int fd, uint64_t *buf, uint64_t first, uint64_t generation)
 }
 
 /* Writes its part of the second half of the disk until it is told to end, then at last. */
-static int write_disk(unsigned int writer, volatile int *end)
+static int write_disk(unsigned int writer, int *end)
 {
 	uint64_t part = GUEST_DISK_SIZE / 2 / WRITERS, at;
 	uint64_t begin = GUEST_DISK_SIZE / 2 + writer * part;
@@ -74,7 +74,7 @@ static int write_disk(unsigned int writer, volatile int *end)
 	if (fd < 0 || buf == MAP_FAILED)
 		return 4;
 	do {
-		last = *end;
+		last = __atomic_load_n(end, __ATOMIC_ACQUIRE);
 		generation = last ? GUEST_DISK_GENERATION + 1 : generation + WRITERS;
 		for (at = begin; !err && at < begin + part; at += CHUNK)
 			err = rewrite(fd, buf, at / sizeof(*buf), generation);
@@ -102,8 +102,7 @@ static bool write_memory(uint64_t *p, uint64_t nonce, unsigned int generation)
 void keep_going(unsigned int generations)
 {
 	uint64_t *p = mmap(NULL, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	volatile int *end = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int *end = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t nonce = make_nonce();
 	double last = now(), t;
 	unsigned int i;
@@ -125,7 +124,7 @@ void keep_going(unsigned int generations)
 		last = t;
 		printf("guest: nonce %016llx generation %u.\n", (unsigned long long)nonce, i);
 	}
-	*end = 1;
+	__atomic_store_n(end, 1, __ATOMIC_RELEASE);
 	while (wait(&status) > 0) {
 		if (status)
 			failed("disk: status 0x%x", status);

@@ -144,9 +144,8 @@ static int generation_of(const char *console)
 static void test_save(const char *cpus, const char *backing)
 {
 	char append[320], ncpus[20], kind[20];
-	char *argv[] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
-			 "--mem=96M", "--timeout=120", "--disk=" TEST_DISK, "--control=" SOCKET,
-			 NULL };
+	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
+			 "--mem=96M", "--timeout=120", "--disk=" TEST_DISK, "--control=" SOCKET };
 	const char *const wrong[] = { "save", SOCKET, "/none/file", NULL };
 	const char *const right[] = { "save", SOCKET, SAVED, NULL };
 	const char *at;
@@ -290,8 +289,8 @@ static const char hypervisor[] = "\xb9\x80\x00\x00\xc0\x0f\x32\x0d\x00\x10\x00\x
 
 static void test_hypervisor(void)
 {
-	char *argv[] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=10", "--control=" SOCKET, NULL };
+	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+			 "--timeout=10", "--control=" SOCKET };
 	const char *const save[] = { "save", SOCKET, SAVED_AGAIN, NULL };
 
 	unlink(SAVED_AGAIN);
@@ -314,7 +313,7 @@ int main(void)
 	test_resave("--policy=lazy", "lazy");
 	test_restore("--policy=eager", NULL, "--backing=anon", "eager");
 	test_restore("--policy=lazy", NULL, "--backing=anon", "lazy-process");
-	test_restore("--policy=lazy", "--pager=exit", "--backing=shmem", "lazy-exit-shmem");
+	test_restore("--policy=lazy", "--pager=thread", "--backing=shmem", "lazy-thread-shmem");
 	test_refused();
 	test_hypervisor();
 	test_save("2", "gmem");
