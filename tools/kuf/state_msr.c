@@ -16,7 +16,14 @@
 #define MSR_IA32_MC0_CTL2	0x280
 #define MSR_IA32_MC0_CTL	0x400
 #define MSR_IA32_TSC_DEADLINE	0x6e0
+#define MSR_IA32_SYSENTER_ESP	0x175
+#define MSR_IA32_SYSENTER_EIP	0x176
+#define MSR_HYPERV		0x40000000
+#define MSR_HYPERV_END		0x40000200
 #define MCG_CAP_BANKS		0xff
+/* The end of the vendor's name in CPUID. */
+#define AMD_ECX			0x444d4163
+#define HYGON_ECX		0x656e6975
 #define MAX_BANKS		32
 
 #define MAX_LISTED		1024
@@ -54,10 +61,27 @@ int state_set_msr(struct vcpu *vcpu, u32 index, u64 value)
 	return n == 1 ? 0 : -EINVAL;
 }
 
-/* The clocks are a group of their own. */
-static bool is_time(u32 index)
+/*
+ * The clocks are a group of their own.  Hyper-V, which kuf does not offer its guests, has
+ * further ones that go by the host's.
+ */
+static bool is_elsewhere(u32 index)
 {
-	return index == MSR_IA32_TSC || index == MSR_IA32_TSC_DEADLINE;
+	return index == MSR_IA32_TSC || index == MSR_IA32_TSC_DEADLINE ||
+	       (index >= MSR_HYPERV && index < MSR_HYPERV_END);
+}
+
+/*
+ * On AMD sysenter is for 32-bit code alone; KVM reads all that the guest wrote for it and
+ * sets the half that counts.
+ */
+static u64 normal(const struct vcpu *vcpu, u32 index, u64 value)
+{
+	const struct kvm_cpuid_entry2 *leaf0 = &vcpu->cpuid->entries[0];
+
+	if (index != MSR_IA32_SYSENTER_ESP && index != MSR_IA32_SYSENTER_EIP)
+		return value;
+	return leaf0->ecx == AMD_ECX || leaf0->ecx == HYGON_ECX ? (u32)value : value;
 }
 
 /* What KVM lists, but cannot be read of this vCPU, is not there. */
@@ -65,9 +89,10 @@ static void take(struct vcpu *vcpu, u32 index, struct saved *saved, int *n)
 {
 	u64 value;
 
-	if (is_time(index) || *n == MAX_MSRS || state_get_msr(vcpu, index, &value))
+	if (is_elsewhere(index) || *n == MAX_MSRS || state_get_msr(vcpu, index, &value))
 		return;
-	saved[(*n)++] = (struct saved){ .index = index, .value = value };
+	saved[*n].index = index;
+	saved[(*n)++].value = normal(vcpu, index, value);
 }
 
 static int save(struct machine *m, u32 cpu, void *data)
@@ -117,7 +142,7 @@ static int load(struct machine *m, u32 cpu, const void *data, u32 length)
 		return kuf_error(0, "MSRs with a length of %u", length);
 	for (i = 0; i < length / sizeof(s); i++) {
 		memcpy(&s, (u8 *)data + i * sizeof(s), sizeof(s));
-		if (is_time(s.index))
+		if (is_elsewhere(s.index))
 			continue;
 		err = state_get_msr(vcpu, s.index, &value);
 		if (!err && value == s.value)

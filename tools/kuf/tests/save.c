@@ -2,6 +2,8 @@
 /*
  * A Linux guest is saved while it works, and goes on from the file, eagerly and lazily;
  * what is loaded and saved again is the same; and what is damaged is refused.
+ *
+ * Arguments: anon (one vCPU) or gmem (two); both without.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -76,7 +78,7 @@ static bool copy(const char *from, const char *to)
 }
 
 /* Where a byte of a saved VM belongs. */
-static void tell_where(const char *path, long long byte)
+static bool tell(const char *path, long long byte, u8 a, u8 b)
 {
 	long long at = sizeof(struct frame_file);
 	int fd = open(path, O_RDONLY);
@@ -85,9 +87,13 @@ static void tell_where(const char *path, long long byte)
 	while (pread(fd, &f, sizeof(f), at) == sizeof(f) && f.type &&
 	       byte >= at + (long long)sizeof(f) + f.length)
 		at += sizeof(f) + f.length;
-	printf("# in the frame of type %u, instance %u: byte %lld\n", f.type, f.instance,
-	       byte - at - (long long)sizeof(f));
 	close(fd);
+	byte -= at + sizeof(f);
+	/* A checksum differs because something else does. */
+	if (byte >= 0)
+		printf("# byte %lld of type %u, instance %u: 0x%02x, then 0x%02x\n", byte, f.type,
+		       f.instance, a, b);
+	return byte >= 0;
 }
 
 static bool same(const char *a, const char *b)
@@ -106,10 +112,8 @@ static bool same(const char *a, const char *b)
 		for (i = 0; i < n && i < m && told < 16; i++) {
 			if (x[i] == y[i])
 				continue;
-			printf("# byte %lld: 0x%02x, then 0x%02x\n", at + i, (u8)x[i], (u8)y[i]);
-			tell_where(a, at + i);
+			told += tell(a, at + i, x[i], y[i]);
 			equal = false;
-			told++;
 		}
 		at += n;
 	} while (n > 0 && m > 0 && told < 16);
@@ -304,20 +308,38 @@ static void test_hypervisor(void)
 	       "refused-hypervisor");
 }
 
-int main(void)
+static void test_anon(void)
 {
-	test_make_initrd();
-	ktap_plan(19);
 	test_save("1", "anon");
 	test_resave("--policy=eager", "eager");
 	test_resave("--policy=lazy", "lazy");
 	test_restore("--policy=eager", NULL, "--backing=anon", "eager");
 	test_restore("--policy=lazy", NULL, "--backing=anon", "lazy-process");
-	test_restore("--policy=lazy", "--pager=thread", "--backing=shmem", "lazy-thread-shmem");
 	test_refused();
 	test_hypervisor();
+}
+
+static void test_gmem(void)
+{
 	test_save("2", "gmem");
-	test_restore("--policy=lazy", "--pager=thread", "--backing=gmem", "lazy-thread-gmem-2");
-	test_restore("--policy=eager", NULL, "--backing=gmem", "eager-gmem-2");
+	test_restore("--policy=lazy", "--pager=thread", "--backing=gmem", "lazy-thread-gmem");
+	test_restore("--policy=eager", NULL, "--backing=shmem", "eager-shmem");
+}
+
+int main(int argc, char **argv)
+{
+	bool anon = argc < 2 || !strcmp(argv[1], "anon");
+	bool gmem = argc < 2 || !strcmp(argv[1], "gmem");
+
+	if (!anon && !gmem) {
+		printf("Bail out! anon or gmem, not %s\n", argv[1]);
+		return 1;
+	}
+	test_make_initrd();
+	ktap_plan(14 * anon + 4 * gmem);
+	if (anon)
+		test_anon();
+	if (gmem)
+		test_gmem();
 	return ktap_end();
 }
