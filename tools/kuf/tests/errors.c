@@ -21,7 +21,7 @@
 #define LINUX	"--kernel=" TEST_KERNEL
 
 static struct test_run run;
-static char long_line[6000];
+static char long_line[6000], long_socket[200];
 
 /* The command lines that must be refused, or fail, and how. */
 static const struct {
@@ -70,6 +70,25 @@ static const struct {
 	  { "run", LINUX, "--disk=/tmp" } },
 	{ "disk-small", KUF_EXIT_FAILED, "no regular file of at least a sector",
 	  { "run", LINUX, "--disk=" SMALL } },
+	{ "control-long", KUF_EXIT_FAILED, "too long for a socket",
+	  { "run", LINUX, long_socket } },
+	{ "control-directory", KUF_EXIT_FAILED, "/tmp: Address already in use",
+	  { "run", LINUX, "--control=/tmp" } },
+	{ "save-nothing", KUF_EXIT_USAGE, "usage: kuf save", { "save" } },
+	{ "save-help", KUF_EXIT_OK, "", { "save", "--help" } },
+	{ "save-no-vm", KUF_EXIT_FAILED, "/none: No such file", { "save", "/none", "/tmp/x" } },
+	{ "save-long", KUF_EXIT_FAILED, "name too long", { "save", "/none", long_line } },
+	{ "restore-help", KUF_EXIT_OK, "", { "restore", "--help" } },
+	{ "restore-nothing", KUF_EXIT_USAGE, "one FILE is needed", { "restore" } },
+	{ "restore-policy", KUF_EXIT_USAGE, "--policy=now", { "restore", "/x", "--policy=now" } },
+	{ "restore-pager", KUF_EXIT_USAGE, "--pager=exit",
+	  { "restore", "/x", "--policy=lazy", "--pager=exit" } },
+	{ "restore-eager-pager", KUF_EXIT_USAGE, "only with --policy=lazy",
+	  { "restore", "/x", "--pager=thread" } },
+	{ "restore-missing", KUF_EXIT_FAILED, "/none: No such file", { "restore", "/none" } },
+	{ "restore-directory", KUF_EXIT_FAILED, "is no saved VM", { "restore", "/tmp" } },
+	{ "restore-small", KUF_EXIT_FAILED, "is no saved VM", { "restore", SMALL } },
+	{ "restore-other", KUF_EXIT_FAILED, "this is no saved VM", { "restore", TEST_KUF } },
 	{ "timed-out", KUF_EXIT_TIMEOUT, "still runs after 1 seconds",
 	  { "run", LINUX, "--timeout=1" } },
 };
@@ -276,6 +295,8 @@ int main(void)
 	}
 	memset(long_line, 'x', sizeof(long_line) - 1);
 	memcpy(long_line, "--append=", strlen("--append="));
+	memset(long_socket, 'x', sizeof(long_socket) - 1);
+	memcpy(long_socket, "--control=", strlen("--control="));
 
 	ktap_plan(NR_RESULTS);
 	test_make_tiny(TINY, "\xf4", 1);

@@ -206,7 +206,8 @@ static void test_restore(const char *policy, const char *pager, const char *back
 	execute(&run, args);
 	served = test_number(&run, "lazy: ");
 	own = test_number(&run, "of these ");
-	printf("# %s: %.1f s, %lld pages, %lld own accesses\n", name, run.seconds, served, own);
+	printf("# %s: %.1f s, %lld pages, %lld own accesses, %lld repeated\n", name, run.seconds,
+	       served, own, test_number(&run, "page walks, "));
 	/* The same guest, which was not booted again, and missed nothing. */
 	ok = ended(&run, KUF_EXIT_OK) && strstr(run.console, "guest: ok") &&
 	     clean(run.console) && !strstr(run.console, "guest: up") &&
