@@ -23,6 +23,8 @@ packages=(
 	# the test VM; the ROM package is no dependency everywhere
 	qemu-system-x86 ipxe-qemu cpio
 	# make check, plots
+	# the model of the migration protocol
+	spin
 	sparse shellcheck python3 python3-sphinx gnuplot-nox
 )
 
