@@ -79,7 +79,7 @@ struct kvm_vcpu_userfault {
 
 #define KVM_USERFAULT_VCPU_STATS					       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_exits),		       \
-	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_waits),			       \
+	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_waits),		       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_own_waits),
 
 #else

@@ -10,6 +10,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/string.h>
@@ -94,6 +95,19 @@ static inline bool kvm_userfault_has_feature(struct kvm *kvm, u64 feature)
 	return uf && (atomic64_read(&uf->features) & feature);
 }
 
+/* Is there a bitmap to ask?  One that is being deleted does not count. */
+static inline bool kvm_userfault_slot_armed(const struct kvm_memory_slot *slot)
+{
+	return slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
+	       kvm_memslot_userfault_armed(slot);
+}
+
+/* Of a task that waits for others, and may be told to stop by a signal. */
+static inline bool kvm_userfault_interrupted(bool killable)
+{
+	return killable ? fatal_signal_pending(current) : signal_pending(current);
+}
+
 /* Which address spaces there are depends on the ioctl. */
 static inline bool kvm_userfault_range_valid(const struct kvm_userfault_range *range)
 {
@@ -119,6 +133,7 @@ void kvm_userfault_drop_gpcs(struct kvm *kvm, unsigned long start, unsigned long
 
 /* userfault_wait.c */
 bool kvm_userfault_served(struct kvm *kvm, u64 flags);
+enum kvm_userfault_page kvm_userfault_look_again(struct kvm *kvm, u16 as_id, gfn_t gfn);
 int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 				gfn_t gfn, u64 flags);
 

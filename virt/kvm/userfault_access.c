@@ -24,7 +24,6 @@
  */
 #include <linux/kvm_host.h>
 #include <linux/ktime.h>
-#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <trace/events/kvm_userfault.h>
 
@@ -33,8 +32,7 @@
 
 static bool kvm_userfault_obeys(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
-	return slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
-	       kvm_memslot_userfault_armed(slot) &&
+	return kvm_userfault_slot_armed(slot) &&
 	       kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN);
 }
 
@@ -250,8 +248,7 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 		/* Seen by all who set the bit and do not find it seen. */
 		smp_mb();
 
-		page = kvm_userfault_state(kvm) ? kvm_userfault_own_page(kvm, slot, gfn) :
-						  KVM_USERFAULT_PRESENT;
+		page = kvm_userfault_own_page(kvm, slot, gfn);
 		if (page == KVM_USERFAULT_PRESENT) {
 			kvm_userfault_map_set(map, vcpu->userfault.map_local ?
 					      KVM_USERFAULT_MAP_LOCAL :
@@ -277,19 +274,6 @@ void kvm_userfault_map_end(struct kvm_vcpu *vcpu, gfn_t gfn)
 			return;
 		}
 	}
-}
-
-static bool kvm_userfault_still_absent(struct kvm *kvm, u16 as_id, gfn_t gfn)
-{
-	struct kvm_memory_slot *slot;
-	bool absent;
-	int idx;
-
-	idx = srcu_read_lock(&kvm->srcu);
-	slot = __gfn_to_memslot(__kvm_memslots(kvm, as_id), gfn);
-	absent = kvm_userfault_own_page(kvm, slot, gfn) != KVM_USERFAULT_PRESENT;
-	srcu_read_unlock(&kvm->srcu, idx);
-	return absent;
 }
 
 /*
@@ -323,7 +307,8 @@ int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
 				if (!state ||
 				    map->gfn < start || map->gfn >= end ||
 				    (as_id != KVM_USERFAULT_AS_ALL && as_id != map->as_id) ||
-				    !kvm_userfault_still_absent(kvm, map->as_id, map->gfn))
+				    kvm_userfault_look_again(kvm, map->as_id, map->gfn) ==
+				    KVM_USERFAULT_PRESENT)
 					continue;
 				if (state == KVM_USERFAULT_MAP_TRIED ||
 				    (state == KVM_USERFAULT_MAP_LOCAL &&
@@ -336,7 +321,7 @@ int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
 			}
 		}
 		if (again) {
-			if (killable ? fatal_signal_pending(current) : signal_pending(current))
+			if (kvm_userfault_interrupted(killable))
 				return -EINTR;
 			schedule_timeout_uninterruptible(1);
 		}

@@ -6,7 +6,6 @@
 #include <linux/bitmap.h>
 #include <linux/delay.h>
 #include <linux/kvm_host.h>
-#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
 #include "kvm_mm.h"
@@ -143,7 +142,7 @@ int kvm_userfault_drain(struct kvm *kvm, bool killable)
 	cookie = start_poll_synchronize_srcu(srcu);
 
 	while (!poll_state_synchronize_srcu(srcu, cookie)) {
-		if (killable ? fatal_signal_pending(current) : signal_pending(current))
+		if (kvm_userfault_interrupted(killable))
 			return -EINTR;
 		if (tries++ < KVM_USERFAULT_DRAIN_TRIES)
 			usleep_range(20, 50);
@@ -164,8 +163,7 @@ static struct kvm_memory_slot *kvm_userfault_first_slot(struct kvm *kvm, int as_
 	struct kvm_memslot_iter iter;
 
 	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, as_id), start, end) {
-		if (iter.slot->flags & KVM_MEMSLOT_INVALID ||
-		    !kvm_memslot_userfault_armed(iter.slot))
+		if (!kvm_userfault_slot_armed(iter.slot))
 			continue;
 		*first = max(start, iter.slot->base_gfn);
 		return iter.slot;

@@ -5,7 +5,6 @@
  */
 #include <linux/kvm_host.h>
 #include <linux/ktime.h>
-#include <linux/sched/signal.h>
 
 #include "userfault.h"
 
@@ -25,22 +24,21 @@ static enum kvm_userfault_page kvm_userfault_slot_page(struct kvm *kvm,
 						       const struct kvm_memory_slot *slot,
 						       gfn_t gfn)
 {
-	if (!slot || slot->flags & KVM_MEMSLOT_INVALID ||
-	    !kvm_memslot_userfault_armed(slot))
+	if (!kvm_userfault_slot_armed(slot))
 		return KVM_USERFAULT_PRESENT;
 
 	return kvm_userfault_test_gfn(kvm, slot, gfn);
 }
 
-static enum kvm_userfault_page kvm_userfault_look_again(struct kvm *kvm,
-							const struct kvm_userfault_waiter *w)
+/* What the page is now; the memslot may be another one. */
+enum kvm_userfault_page kvm_userfault_look_again(struct kvm *kvm, u16 as_id, gfn_t gfn)
 {
 	enum kvm_userfault_page page;
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
-	page = kvm_userfault_slot_page(kvm, __gfn_to_memslot(__kvm_memslots(kvm, w->as_id),
-							     w->gfn), w->gfn);
+	page = kvm_userfault_slot_page(kvm, __gfn_to_memslot(__kvm_memslots(kvm, as_id), gfn),
+				       gfn);
 	srcu_read_unlock(&kvm->srcu, idx);
 	return page;
 }
@@ -116,7 +114,7 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 		__set_current_state(TASK_RUNNING);
 		/* Who sets it from now on has changed something after that. */
 		smp_store_mb(w.recheck, false);
-		page = kvm_userfault_look_again(vcpu->kvm, &w);
+		page = kvm_userfault_look_again(vcpu->kvm, w.as_id, w.gfn);
 		if (page == KVM_USERFAULT_PRESENT)
 			break;
 		if (page == KVM_USERFAULT_UNREADABLE) {

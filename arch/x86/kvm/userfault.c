@@ -64,28 +64,12 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 	return r ?: RET_PF_SPURIOUS;
 }
 
-/*
- * A walk of the guest's page tables for a page fault starts over from the guest's
- * access: nothing has happened yet.  A prefetch fails in silence.
- */
-void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
-				  const struct kvm_page_fault *fault)
+/* A walk of the guest's page tables was stopped; returns the result of its fault. */
+int __kvm_mmu_userfault_walk_stopped(struct kvm_vcpu *vcpu)
 {
-	kvm_userfault_set_mode(vcpu, fault->prefetch ? KVM_USERFAULT_MODE_FAIL :
-						       KVM_USERFAULT_MODE_RESTART);
-}
-
-/* True if the walk was stopped; then @r is the result of the fault. */
-bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r)
-{
-	kvm_userfault_set_mode(vcpu, KVM_USERFAULT_MODE_WAIT);
-	if (likely(!vcpu->userfault.restart))
-		return false;
-
 	vcpu->userfault.restart = false;
-	*r = kvm_userfault_stop(vcpu) ?: RET_PF_SPURIOUS;
 	kvm_make_request(KVM_REQ_USERFAULT, vcpu);
-	return true;
+	return kvm_userfault_stop(vcpu) ?: RET_PF_SPURIOUS;
 }
 
 /*

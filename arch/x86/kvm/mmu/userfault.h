@@ -20,9 +20,29 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 				   struct kvm_page_fault *fault);
 
-void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
-				  const struct kvm_page_fault *fault);
-bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r);
+int __kvm_mmu_userfault_walk_stopped(struct kvm_vcpu *vcpu);
+
+/*
+ * A walk of the guest's page tables for a page fault starts over from the guest's
+ * access: nothing has happened yet.  A prefetch fails in silence.
+ */
+static inline void kvm_mmu_userfault_walk_begin(struct kvm_vcpu *vcpu,
+						const struct kvm_page_fault *fault)
+{
+	kvm_userfault_set_mode(vcpu, fault->prefetch ? KVM_USERFAULT_MODE_FAIL :
+						       KVM_USERFAULT_MODE_RESTART);
+}
+
+/* True if the walk was stopped; then @r is the result of the fault. */
+static inline bool kvm_mmu_userfault_walk_end(struct kvm_vcpu *vcpu, int *r)
+{
+	kvm_userfault_set_mode(vcpu, KVM_USERFAULT_MODE_WAIT);
+	if (likely(!vcpu->userfault.restart))
+		return false;
+
+	*r = __kvm_mmu_userfault_walk_stopped(vcpu);
+	return true;
+}
 
 /*
  * In struct guest_walker: the access to a table, and where the tables really are.  The
