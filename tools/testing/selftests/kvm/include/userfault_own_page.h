@@ -41,6 +41,9 @@ struct userfault_own {
 	(KVM_USERFAULT_FEATURE_ACCESS | KVM_USERFAULT_FEATURE_RESCAN |	\
 	 KVM_USERFAULT_FEATURE_FD | KVM_USERFAULT_FEATURE_OWN)
 
+/* The memslot and the VM. */
+void userfault_own_destroy(const struct userfault_own *o);
+
 static inline u64 userfault_own_flags(const struct userfault_own *o)
 {
 	return KVM_MEMORY_EXIT_FLAG_USERFAULT | KVM_MEMORY_EXIT_FLAG_OWN | o->access;
@@ -58,7 +61,9 @@ static inline void *userfault_own_part(const struct userfault_own *o)
 }
 
 void userfault_own_rescan(const struct userfault_own *o);
-/* Absent, no longer used by anybody, and full of what nobody must see. */
+/* Full of what nobody must see. */
+void userfault_own_scribble(const struct userfault_own *o);
+/* That, absent, and no longer used by anybody. */
 void userfault_own_take(const struct userfault_own *o);
 void userfault_own_assert_untouched(const struct userfault_own *o);
 /* Fill it and clear its bit. */

@@ -27,6 +27,14 @@ const char *userfault_own_way_name(enum userfault_own_way way)
 	return names[way];
 }
 
+void userfault_own_destroy(const struct userfault_own *o)
+{
+	struct kvm_vm *vm = o->s->vm;
+
+	userfault_slot_free(o->s);
+	kvm_vm_free(vm);
+}
+
 void userfault_own_rescan(const struct userfault_own *o)
 {
 	struct kvm_userfault_range range = {
@@ -38,11 +46,16 @@ void userfault_own_rescan(const struct userfault_own *o)
 	TEST_ASSERT_EQ(range.size, 0);
 }
 
+void userfault_own_scribble(const struct userfault_own *o)
+{
+	memset(userfault_alias(o->s, o->page), SCRIBBLE, o->s->page_size);
+}
+
 void userfault_own_take(const struct userfault_own *o)
 {
 	userfault_set_bit(o->s, o->page);
 	userfault_own_rescan(o);
-	memset(userfault_alias(o->s, o->page), SCRIBBLE, o->s->page_size);
+	userfault_own_scribble(o);
 }
 
 void userfault_own_assert_untouched(const struct userfault_own *o)

@@ -17,6 +17,7 @@
 #include "test_util.h"
 #include "ucall_common.h"
 #include "userfault_own_page.h"
+#include "userfault_xen.h"
 
 #define SLOT		10
 #define GPA		0xc0000000ul
@@ -28,7 +29,6 @@
 /* Of Xen's shared_info: the events, and the time, which KVM sets once. */
 #define SHINFO_PENDING	0x800ul
 #define SHINFO_END	0xc10ul
-#define PORT		70
 
 static void guest_code(void)
 {
@@ -130,9 +130,12 @@ static const struct method methods[] = {
 
 static const struct pvclock_vcpu_time_info content = { .version = 100 };
 
-static u32 version(struct userfault_own *o)
+/* Since it was filled. */
+static bool clock_updated(struct userfault_own *o)
 {
-	return READ_ONCE(((struct pvclock_vcpu_time_info *)userfault_own_part(o))->version);
+	struct pvclock_vcpu_time_info *clock = userfault_own_part(o);
+
+	return READ_ONCE(clock->version) > content.version;
 }
 
 /* The next KVM_RUN updates the clock. */
@@ -169,34 +172,15 @@ static struct userfault_own create_clock(const struct method *method,
 	o.content = &content;
 	userfault_own_give(&o);
 	userfault_run_sync(o.vcpu);
-	TEST_ASSERT(version(&o) > 100, "There is no clock");
+	TEST_ASSERT(clock_updated(&o), "There is no clock");
 	return o;
 }
 
-static void destroy(struct userfault_own *o)
-{
-	struct kvm_vm *vm = o->s->vm;
-
-	userfault_slot_free(o->s);
-	kvm_vm_free(vm);
-}
-
-static int send_event(struct kvm_vcpu *vcpu)
-{
-	struct kvm_irq_routing_xen_evtchn e = {
-		.port = PORT,
-		.vcpu = vcpu->id,
-		.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
-	};
-
-	return __vm_ioctl(vcpu->vm, KVM_XEN_HVM_EVTCHN_SEND, &e);
-}
-
-static u64 events(struct userfault_own *o)
+static bool event_pending(struct userfault_own *o)
 {
 	u64 *pending = userfault_own_part(o);
 
-	return READ_ONCE(pending[PORT / 64]);
+	return READ_ONCE(pending[USERFAULT_XEN_WORD]) == USERFAULT_XEN_EVENT;
 }
 
 /* Nobody asks for the bit before KVM writes to shared_info. */
@@ -205,27 +189,15 @@ static struct userfault_own create_shinfo(const struct method *method,
 {
 	static const u8 zeroes[SHINFO_END - SHINFO_PENDING];
 	struct userfault_own o = create(method, backing);
-	struct kvm_xen_hvm_config config = {
-		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL |
-			 KVM_XEN_HVM_CONFIG_EVTCHN_SEND,
-		.msr = 0x40000000,
-	};
-	struct kvm_xen_hvm_attr attr = {
-		.type = KVM_XEN_ATTR_TYPE_LONG_MODE,
-		.u.long_mode = 1,
-	};
 
-	vm_ioctl(o.s->vm, KVM_XEN_HVM_CONFIG, &config);
-	vm_ioctl(o.s->vm, KVM_XEN_HVM_SET_ATTR, &attr);
+	userfault_xen_enable(o.s->vm);
 	o.offset = SHINFO_PENDING;
 	o.size = sizeof(zeroes);
 	o.content = zeroes;
 	userfault_own_give(&o);
-	attr.type = KVM_XEN_ATTR_TYPE_SHARED_INFO;
-	attr.u.shared_info.gfn = userfault_gfn(o.s, PAGE);
-	vm_ioctl(o.s->vm, KVM_XEN_HVM_SET_ATTR, &attr);
-	TEST_ASSERT(!send_event(o.vcpu), "send: %s", strerror(errno));
-	TEST_ASSERT(events(&o), "There is no event");
+	userfault_xen_set_shinfo(o.s->vm, userfault_gfn(o.s, PAGE));
+	userfault_xen_send(o.vcpu);
+	TEST_ASSERT(event_pending(&o), "There is no event");
 	return o;
 }
 
@@ -236,16 +208,33 @@ static void test_shinfo(const struct method *method, enum userfault_backing back
 	pr_info("shared_info, %s, %s\n", method->name, userfault_backing_name(backing));
 
 	method->take(&o);
-	memset(userfault_alias(o.s, PAGE), 0xee, PAGE_SIZE);
+	userfault_own_scribble(&o);
 	for (int i = 0; i < 2; i++) {
-		ASSERT_FAILS(send_event(o.vcpu), EFAULT);
+		ASSERT_FAILS(__userfault_xen_send(o.vcpu), EFAULT);
 		userfault_own_assert_untouched(&o);
 	}
 	userfault_own_give(&o);
-	TEST_ASSERT(!send_event(o.vcpu), "send: %s", strerror(errno));
-	TEST_ASSERT_EQ(events(&o), 1ull << PORT % 64);
+	userfault_xen_send(o.vcpu);
+	TEST_ASSERT(event_pending(&o), "There is no event");
 	userfault_own_assert_rest(&o);
-	destroy(&o);
+	userfault_own_destroy(&o);
+}
+
+/* KVM writes to the page all the time; @written says if it has since it was filled. */
+static void take_over_and_over(struct userfault_own *o, const struct method *method,
+			       bool (*written)(struct userfault_own *o))
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		method->take(o);
+		userfault_own_scribble(o);
+		usleep(i * 10);
+		userfault_own_assert_untouched(o);
+
+		userfault_own_give(o);
+		while (!written(o))
+			sched_yield();
+		userfault_own_assert_rest(o);
+	}
 }
 
 static bool stop;
@@ -255,13 +244,12 @@ static void *keep_sending(void *arg)
 	int r;
 
 	while (!READ_ONCE(stop)) {
-		r = send_event(arg);
+		r = __userfault_xen_send(arg);
 		TEST_ASSERT(!r || errno == EFAULT, "send: %s", strerror(errno));
 	}
 	return NULL;
 }
 
-/* The same while it is written all the time. */
 static void test_shinfo_race(const struct method *method)
 {
 	struct userfault_own o = create_shinfo(method, USERFAULT_GMEM);
@@ -271,20 +259,10 @@ static void test_shinfo_race(const struct method *method)
 
 	stop = false;
 	kvm_pthread_create(&thread, NULL, keep_sending, o.vcpu);
-	for (int i = 0; i < ROUNDS; i++) {
-		method->take(&o);
-		memset(userfault_alias(o.s, PAGE), 0xee, PAGE_SIZE);
-		usleep(i * 10);
-		userfault_own_assert_untouched(&o);
-
-		userfault_own_give(&o);
-		while (!events(&o))
-			sched_yield();
-		userfault_own_assert_rest(&o);
-	}
+	take_over_and_over(&o, method, event_pending);
 	WRITE_ONCE(stop, true);
 	kvm_pthread_join(thread, NULL);
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 static void test_clock(const struct method *method, enum userfault_backing backing)
@@ -294,11 +272,11 @@ static void test_clock(const struct method *method, enum userfault_backing backi
 	pr_info("kvmclock, %s, %s\n", method->name, userfault_backing_name(backing));
 
 	method->take(&o);
-	memset(userfault_alias(o.s, PAGE), 0xee, PAGE_SIZE);
+	userfault_own_scribble(&o);
 	set_clock(o.s->vm);
 	userfault_own_run(&o, USERFAULT_OWN_EXIT);
-	TEST_ASSERT(version(&o) > 100, "There is no clock");
-	destroy(&o);
+	TEST_ASSERT(clock_updated(&o), "There is no clock");
+	userfault_own_destroy(&o);
 }
 
 static void *keep_setting(void *arg)
@@ -321,21 +299,11 @@ static void test_clock_race(const struct method *method)
 	stop = false;
 	userfault_loop_start(&loop, o.vcpu);
 	kvm_pthread_create(&thread, NULL, keep_setting, o.s->vm);
-	for (int i = 0; i < ROUNDS; i++) {
-		method->take(&o);
-		memset(userfault_alias(o.s, PAGE), 0xee, PAGE_SIZE);
-		usleep(i * 10);
-		userfault_own_assert_untouched(&o);
-
-		userfault_own_give(&o);
-		while (version(&o) == 100)
-			sched_yield();
-		userfault_own_assert_rest(&o);
-	}
+	take_over_and_over(&o, method, clock_updated);
 	WRITE_ONCE(stop, true);
 	kvm_pthread_join(thread, NULL);
 	userfault_loop_stop(&loop);
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 int main(void)

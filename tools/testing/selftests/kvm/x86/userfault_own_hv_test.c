@@ -123,14 +123,6 @@ static struct userfault_own create(const struct shared *shared,
 	return o;
 }
 
-static void destroy(struct userfault_own *o)
-{
-	struct kvm_vm *vm = o->s->vm;
-
-	userfault_slot_free(o->s);
-	kvm_vm_free(vm);
-}
-
 static void test_guest(const struct shared *shared, enum userfault_backing backing,
 		       enum userfault_own_way way)
 {
@@ -149,7 +141,7 @@ static void test_guest(const struct shared *shared, enum userfault_backing backi
 		set_guest(o.s->vm, shared->msr, 0);
 		userfault_run_sync(o.vcpu);
 	}
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 /* The VMM sets the MSR, as when it restores a VM. */
@@ -210,7 +202,7 @@ static void test_host(const struct shared *shared, bool unreadable)
 	userfault_run_sync(o.vcpu);
 	userfault_own_assert_rest(&o);
 	shared->check(&o, userfault_own_part(&o));
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 int main(void)

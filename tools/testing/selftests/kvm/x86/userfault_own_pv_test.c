@@ -244,14 +244,6 @@ static struct userfault_own create(const struct shared *shared,
 	return o;
 }
 
-static void destroy(struct userfault_own *o)
-{
-	struct kvm_vm *vm = o->s->vm;
-
-	userfault_slot_free(o->s);
-	kvm_vm_free(vm);
-}
-
 static void test_shared(const struct shared *shared, enum userfault_backing backing,
 			enum userfault_own_way way)
 {
@@ -266,7 +258,7 @@ static void test_shared(const struct shared *shared, enum userfault_backing back
 		userfault_own_run(&o, way);
 		shared->check(&o, userfault_own_part(&o));
 	}
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 /* The guest, by its MSR, asks for an update of a page that it has never had. */
@@ -281,7 +273,7 @@ static void test_never_there(const struct shared *shared)
 	userfault_own_take(&o);
 	set_op(o.s->vm, OP_WRMSR, shared->setup_msr, shared->setup_value);
 	userfault_own_run(&o, USERFAULT_OWN_FD);
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 /* The guest spins until it is told to go on. */
@@ -372,7 +364,7 @@ static bool try_preempt(struct userfault_own *o, struct userfault_runner *r)
 	 */
 	userfault_set_bit(o->s, o->page);
 	usleep(1000);
-	memset(userfault_alias(o->s, o->page), 0xee, PAGE_SIZE);
+	userfault_own_scribble(o);
 	reported = vcpu_get_stat(o->vcpu, preemption_reported);
 
 	start_hog(&thread);
@@ -419,7 +411,7 @@ static void test_preempted(enum userfault_backing backing)
 	userfault_assert_sync(o.vcpu);
 	stop_hog(thread);
 	TEST_ASSERT(!sched_setaffinity(0, sizeof(everywhere), &everywhere), "setaffinity");
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 /*
@@ -454,7 +446,7 @@ static bool try_eoi_read(struct userfault_own *o, int fd)
 		e = userfault_fd_read(fd);
 		TEST_ASSERT_EQ(e.gpa, userfault_own_gpa(o));
 		read = e.flags == userfault_own_flags(o);
-		memset(userfault_alias(o->s, o->page), 0xee, PAGE_SIZE);
+		userfault_own_scribble(o);
 		userfault_runner_assert_waits(&r);
 		userfault_own_assert_untouched(o);
 		userfault_own_give(o);
@@ -488,7 +480,7 @@ static void test_eoi_read(enum userfault_backing backing)
 	while (!try_eoi_read(&o, fd))
 		TEST_ASSERT(--tries, "KVM does not look");
 	close(fd);
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 int main(void)

@@ -15,6 +15,7 @@
 #include "test_util.h"
 #include "ucall_common.h"
 #include "userfault_own_page.h"
+#include "userfault_xen.h"
 
 #define SLOT		10
 #define GPA		0xc0000000ul
@@ -25,10 +26,8 @@
 #define SHARED_GPA	(GPA + PAGE * PAGE_SIZE)
 /* shared_info, if it is not the page in question. */
 #define SHINFO_PAGE	8ul
-#define PORT		70
 #define VECTOR		0x60
 #define GSI		32
-#define XEN_MSR		0x40000000
 
 struct time_info {
 	u32 version;
@@ -88,33 +87,11 @@ static void guest_code(void)
 	}
 }
 
-static int __set_vm_attr(struct kvm_vm *vm, struct kvm_xen_hvm_attr attr)
-{
-	return __vm_ioctl(vm, KVM_XEN_HVM_SET_ATTR, &attr);
-}
-
-static int set_shinfo(struct kvm_vm *vm, u64 gfn)
-{
-	return __set_vm_attr(vm, (struct kvm_xen_hvm_attr) {
-		.type = KVM_XEN_ATTR_TYPE_SHARED_INFO, .u.shared_info.gfn = gfn });
-}
-
 static int __set_vcpu_attr(struct kvm_vcpu *vcpu, u16 type, u64 gpa)
 {
 	struct kvm_xen_vcpu_attr attr = { .type = type, .u.gpa = gpa };
 
 	return __vcpu_ioctl(vcpu, KVM_XEN_VCPU_SET_ATTR, &attr);
-}
-
-static int send_event(struct kvm_vcpu *vcpu)
-{
-	struct kvm_irq_routing_xen_evtchn e = {
-		.port = PORT,
-		.vcpu = vcpu->id,
-		.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
-	};
-
-	return __vm_ioctl(vcpu->vm, KVM_XEN_HVM_EVTCHN_SEND, &e);
 }
 
 struct shared {
@@ -163,8 +140,8 @@ static void want_event(struct userfault_own *o)
 	memset(shinfo, 0, sizeof(*shinfo));
 	guest_upcalls = 0;
 	sync_global_to_guest(o->s->vm, guest_upcalls);
-	TEST_ASSERT(!send_event(o->vcpu), "KVM_XEN_HVM_EVTCHN_SEND: %s", strerror(errno));
-	TEST_ASSERT_EQ(shinfo->pending[PORT / 64], 1ull << PORT % 64);
+	userfault_xen_send(o->vcpu);
+	TEST_ASSERT_EQ(shinfo->pending[USERFAULT_XEN_WORD], USERFAULT_XEN_EVENT);
 }
 
 /* The event that came while the page was absent is there, and was delivered. */
@@ -175,7 +152,7 @@ static void check_event(struct userfault_own *o, const void *part)
 	sync_global_from_guest(o->s->vm, guest_upcalls);
 	/* QEMU 7.2 delivers an injected interrupt twice now and then, if it has two CPUs. */
 	TEST_ASSERT(guest_upcalls >= 1, "The upcall was not delivered");
-	TEST_ASSERT_EQ(vi->pending_sel, 1ull << PORT / 64 | 0x8000);
+	TEST_ASSERT_EQ(vi->pending_sel, BIT_ULL(USERFAULT_XEN_WORD) | 0x8000);
 	TEST_ASSERT_EQ(vi->upcall_pending, 0);
 }
 
@@ -226,15 +203,6 @@ static const struct shared shared[] = {
 
 static struct userfault_own create_vm(enum userfault_backing backing)
 {
-	struct kvm_xen_hvm_config config = {
-		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL |
-			 KVM_XEN_HVM_CONFIG_EVTCHN_SEND,
-		.msr = XEN_MSR,
-	};
-	struct kvm_xen_hvm_attr attr = {
-		.type = KVM_XEN_ATTR_TYPE_LONG_MODE,
-		.u.long_mode = 1,
-	};
 	struct userfault_own o = {
 		.page = PAGE,
 		.access = KVM_MEMORY_EXIT_FLAG_WRITE,
@@ -243,8 +211,7 @@ static struct userfault_own create_vm(enum userfault_backing backing)
 
 	vm = vm_create_with_one_vcpu(&o.vcpu, guest_code);
 	vm_install_exception_handler(vm, VECTOR, guest_upcall);
-	vm_ioctl(vm, KVM_XEN_HVM_CONFIG, &config);
-	vm_ioctl(vm, KVM_XEN_HVM_SET_ATTR, &attr);
+	userfault_xen_enable(vm);
 	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, USERFAULT_OWN_FEATURES);
 	o.s = userfault_slot_create(vm, SLOT, GPA, NPAGES, backing, KVM_MEM_USERFAULT);
 	virt_map(vm, GVA, GPA, NPAGES);
@@ -266,17 +233,9 @@ static struct userfault_own create(const struct shared *shared,
 	o.content = shared->content;
 	if (shared->want == want_event) {
 		vm_ioctl(o.s->vm, KVM_XEN_HVM_SET_ATTR, &attr);
-		TEST_ASSERT(!set_shinfo(o.s->vm, userfault_gfn(o.s, SHINFO_PAGE)), "shinfo");
+		userfault_xen_set_shinfo(o.s->vm, userfault_gfn(o.s, SHINFO_PAGE));
 	}
 	return o;
-}
-
-static void destroy(struct userfault_own *o)
-{
-	struct kvm_vm *vm = o->s->vm;
-
-	userfault_slot_free(o->s);
-	kvm_vm_free(vm);
 }
 
 static void test_shared(const struct shared *shared, enum userfault_backing backing,
@@ -304,7 +263,7 @@ static void test_shared(const struct shared *shared, enum userfault_backing back
 		userfault_own_run(&o, way);
 		shared->check(&o, userfault_own_part(&o));
 	}
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 static const struct shared_info shinfo_content = { .wc_version = 100 };
@@ -313,7 +272,7 @@ static u64 pending_word(struct userfault_own *o)
 {
 	const struct shared_info *shinfo = userfault_own_part(o);
 
-	return shinfo->pending[PORT / 64];
+	return shinfo->pending[USERFAULT_XEN_WORD];
 }
 
 static void test_shinfo(enum userfault_backing backing)
@@ -329,7 +288,7 @@ static void test_shinfo(enum userfault_backing backing)
 		.entry = {
 			.gsi = GSI,
 			.type = KVM_IRQ_ROUTING_XEN_EVTCHN,
-			.u.xen_evtchn.port = PORT,
+			.u.xen_evtchn.port = USERFAULT_XEN_PORT,
 			.u.xen_evtchn.vcpu = o.vcpu->id,
 			.u.xen_evtchn.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
 		},
@@ -344,23 +303,23 @@ static void test_shinfo(enum userfault_backing backing)
 
 	/* The VMM cannot give KVM an absent page. */
 	userfault_own_take(&o);
-	ASSERT_FAILS(set_shinfo(vm, userfault_gfn(o.s, PAGE)), EFAULT);
+	ASSERT_FAILS(__userfault_xen_set_shinfo(vm, userfault_gfn(o.s, PAGE)), EFAULT);
 	userfault_own_assert_untouched(&o);
 	userfault_own_give(&o);
-	TEST_ASSERT(!set_shinfo(vm, userfault_gfn(o.s, PAGE)), "shinfo: %s", strerror(errno));
+	userfault_xen_set_shinfo(vm, userfault_gfn(o.s, PAGE));
 	shinfo = userfault_own_part(&o);
 	TEST_ASSERT_EQ(shinfo->wc_version, 102);
 
 	/* Nor send an event while it is absent, nor wait; later it can. */
-	TEST_ASSERT(!send_event(o.vcpu), "send: %s", strerror(errno));
-	TEST_ASSERT_EQ(pending_word(&o), 1ull << PORT % 64);
+	userfault_xen_send(o.vcpu);
+	TEST_ASSERT_EQ(pending_word(&o), USERFAULT_XEN_EVENT);
 	userfault_own_take(&o);
-	ASSERT_FAILS(send_event(o.vcpu), EFAULT);
+	ASSERT_FAILS(__userfault_xen_send(o.vcpu), EFAULT);
 	userfault_own_assert_untouched(&o);
 	userfault_own_give(&o);
 	TEST_ASSERT_EQ(pending_word(&o), 0);
-	TEST_ASSERT(!send_event(o.vcpu), "send: %s", strerror(errno));
-	TEST_ASSERT_EQ(pending_word(&o), 1ull << PORT % 64);
+	userfault_xen_send(o.vcpu);
+	TEST_ASSERT_EQ(pending_word(&o), USERFAULT_XEN_EVENT);
 	userfault_own_assert_rest(&o);
 
 	/* By irqfd it is a worker that cannot deliver it, and the event is lost. */
@@ -381,9 +340,9 @@ static void test_shinfo(enum userfault_backing backing)
 
 	kvm_assign_irqfd(vm, GSI, irqfd);
 	TEST_ASSERT(!eventfd_write(irqfd, 1), "eventfd_write");
-	while (!READ_ONCE(((struct shared_info *)shinfo)->pending[PORT / 64]))
+	while (!READ_ONCE(((struct shared_info *)shinfo)->pending[USERFAULT_XEN_WORD]))
 		usleep(1000);
-	TEST_ASSERT_EQ(pending_word(&o), 1ull << PORT % 64);
+	TEST_ASSERT_EQ(pending_word(&o), USERFAULT_XEN_EVENT);
 	userfault_own_assert_rest(&o);
 
 	/* The eventfd is the last that goes, with an event in flight. */
@@ -393,7 +352,7 @@ static void test_shinfo(enum userfault_backing backing)
 	userfault_own_assert_untouched(&o);
 	userfault_fd_assert_quiet(fd);
 	close(fd);
-	destroy(&o);
+	userfault_own_destroy(&o);
 }
 
 int main(void)
