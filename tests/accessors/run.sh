@@ -6,8 +6,12 @@
 #
 # usage: tests/accessors/run.sh
 
+# Functions are called through try.
+# shellcheck disable=SC2317
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../ktap.sh
+. "$here/../ktap.sh"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir -p "$dir"/{virt/kvm,arch/x86/kvm,include/linux}
@@ -46,27 +50,19 @@ cat >"$dir/table" <<'END'
    arch/x86/kvm/tmpl.h,FNAME(walk),V,map,waits,test
 END
 
-n=0 failed=0
-# try NAME WANTED-OUTPUT: what the script says now, as a regular expression.
-try()
+# says WANTED: is that what the script says now? A regular expression.
+says()
 {
 	local said
-	n=$((n + 1))
 	said=$("$here/../../tools/build/accessors.sh" "$dir" "$dir/table" 2>&1) || true
-	if [[ $said =~ ^$2$ ]]; then
-		echo "ok $n accessors.$1"
-	else
-		echo "not ok $n accessors.$1"
-		awk '{ print "# " $0 }' <<<"$said"
-		failed=$((failed + 1))
-	fi
+	echo "$said"
+	[[ $said =~ ^$1$ ]]
 }
 
-echo 'KTAP version 1'
-echo '1..3'
-try same ''
+begin accessors 3
+try same says ''
 printf 'void wild(u32 __user *p)\n{\n\tput_user(0, p);\n}\n' >>"$dir/virt/kvm/kvm_main.c"
-try new 'virt/kvm/kvm_main.c,wild is not in table.*'
+try new says 'virt/kvm/kvm_main.c,wild is not in table.*'
 sed -i '/^void wild/,$d; s/__copy_from_user/memcpy/' "$dir/virt/kvm/kvm_main.c"
-try gone 'virt/kvm/kvm_main.c,read_page is in table, but not in KVM.*'
-((!failed))
+try gone says 'virt/kvm/kvm_main.c,read_page is in table, but not in KVM.*'
+end

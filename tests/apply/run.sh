@@ -11,6 +11,8 @@
 
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../ktap.sh
+. "$here/../ktap.sh"
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/kuf-apply.XXXXXX")
 trap 'rm -rf -- "$scratch"' EXIT
 # Nothing that a caller set for the real thing may reach the cases.
@@ -26,22 +28,18 @@ if ((${#cases[@]} == 0)); then
 	done
 fi
 
-echo "KTAP version 1"
-echo "1..${#cases[@]}"
-n=0 failed=0
+begin apply ${#cases[@]}
 for c in "${cases[@]}"; do
-	n=$((n + 1))
 	mkdir "$scratch/$c"
 	rc=0
 	T=$scratch/$c bash "$here/$c.sh" >"$scratch/$c.out" 2>&1 || rc=$?
 	case $rc in
-	0) echo "ok $n apply.$c" ;;
-	4) echo "ok $n apply.$c # SKIP $(tail -n 1 "$scratch/$c.out")" ;;
+	0) result ok "$c" ;;
+	4) result ok "$c" "SKIP $(tail -n 1 "$scratch/$c.out")" ;;
 	*)
 		sed 's/^/# /' "$scratch/$c.out"
-		echo "not ok $n apply.$c"
-		failed=$((failed + 1))
+		result "not ok" "$c"
 		;;
 	esac
 done
-((failed == 0))
+end

@@ -12,29 +12,14 @@
 set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../ktap.sh
+. "$here/../ktap.sh"
 repo=$here/../..
 lib=$repo/tools/lib/kuf
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 prefix=/opt/kuf
 root=$out/root
-
-n=0 failed=0
-# try NAME COMMAND...: note that nothing in COMMAND stops at a failure by itself.
-try()
-{
-	local name=$1 rc=0 said
-	shift
-	n=$((n + 1))
-	said=$("$@" 2>&1) || rc=$?
-	if ((rc == 0)); then
-		echo "ok $n libkuf.$name"
-	else
-		echo "not ok $n libkuf.$name"
-		awk '{ print "# " $0 }' <<<"$said"
-		failed=$((failed + 1))
-	fi
-}
 
 make_lib()
 {
@@ -49,11 +34,7 @@ check()
 	make_lib "$@" check >"$out/$name.ktap" 2>"$out/$name.err" || rc=$?
 	while IFS= read -r line; do
 		case $line in
-		ok\ * | not\ ok\ *)
-			n=$((n + 1))
-			[[ $line == ok* ]] || failed=$((failed + 1))
-			printf '%s %d libkuf.%s.%s\n' "${line%% [0-9]*}" "$n" "$name" "${line##* }"
-			;;
+		ok\ * | not\ ok\ *) result "${line%% [0-9]*}" "$name.${line##* }" ;;
 		KTAP\ * | 1..*) ;;
 		*) printf '# %s\n' "${line#\# }" ;;
 		esac
@@ -150,8 +131,7 @@ readme_has_the_example()
 	(($(wc -l <"$lib/example.c") <= 150))
 }
 
-echo "KTAP version 1"
-echo "1..46"
+begin libkuf 46
 check plain O="$out/build"
 check san O="$out/san" SAN=1
 try install installs
@@ -162,4 +142,4 @@ try program.static program static --static
 try header.c11 compiles_as gcc -x c -std=c11
 try header.cxx compiles_as g++ -x c++ -std=c++11
 try readme readme_has_the_example
-exit $((failed > 0))
+end
