@@ -102,7 +102,7 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 			    gfn_t gfn, u64 access);
 void kvm_userfault_map_end(struct kvm_vcpu *vcpu, gfn_t gfn);
 
-bool kvm_userfault_own_absent(struct kvm *kvm, gpa_t gpa);
+bool kvm_userfault_own_absent(struct kvm *kvm, int as_id, gpa_t gpa);
 bool kvm_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa, u64 access);
 bool kvm_userfault_gpc_absent(struct kvm *kvm, const struct kvm_memory_slot *slot,
 			      gpa_t gpa);
@@ -188,7 +188,7 @@ static inline void kvm_userfault_map_end(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 }
 
-static inline bool kvm_userfault_own_absent(struct kvm *kvm, gpa_t gpa)
+static inline bool kvm_userfault_own_absent(struct kvm *kvm, int as_id, gpa_t gpa)
 {
 	return false;
 }

@@ -165,13 +165,15 @@ void __kvm_userfault_access_end(struct kvm_userfault_access *access)
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvm_userfault_access_end);
 
 /* Would an access to @gpa have to wait, or fail? */
-bool kvm_userfault_own_absent(struct kvm *kvm, gpa_t gpa)
+bool kvm_userfault_own_absent(struct kvm *kvm, int as_id, gpa_t gpa)
 {
+	struct kvm_memory_slot *slot;
+
 	if (!kvm_userfault_state(kvm))
 		return false;
 
-	return kvm_userfault_own_page(kvm, gfn_to_memslot(kvm, gpa_to_gfn(gpa)),
-				      gpa_to_gfn(gpa)) != KVM_USERFAULT_PRESENT;
+	slot = __gfn_to_memslot(__kvm_memslots(kvm, as_id), gpa_to_gfn(gpa));
+	return kvm_userfault_own_page(kvm, slot, gpa_to_gfn(gpa)) != KVM_USERFAULT_PRESENT;
 }
 
 /*
@@ -221,6 +223,7 @@ static void kvm_userfault_map_set(struct kvm_userfault_map *map,
 	smp_store_release(&map->state, state);
 }
 
+/* Without a memslot, too, as kvm_userfault_map_end() does not know. */
 int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 			    gfn_t gfn, u64 access)
 {
@@ -228,9 +231,6 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 	struct kvm *kvm = vcpu->kvm;
 	enum kvm_userfault_page page;
 	int i, r;
-
-	if (!slot)
-		return 0;
 
 	for (i = 0; i < ARRAY_SIZE(vcpu->userfault.maps) && !map; i++) {
 		if (!vcpu->userfault.maps[i].state)
@@ -241,7 +241,7 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 		return -ENOSPC;
 
 	map->gfn = gfn;
-	map->as_id = slot->as_id;
+	map->as_id = kvm_arch_vcpu_memslots_id(vcpu);
 
 	for (;;) {
 		kvm_userfault_map_set(map, KVM_USERFAULT_MAP_TRIED);
@@ -263,6 +263,10 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 	}
 }
 
+/*
+ * Of several maps of a page any will do: what one vCPU has mapped at a time is of one
+ * address space, and either local or not.
+ */
 void kvm_userfault_map_end(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 	int i;

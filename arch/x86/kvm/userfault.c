@@ -150,32 +150,35 @@ bool kvm_x86_userfault_defer_steal_time(struct kvm_vcpu *vcpu)
 /*
  * Ioctls.  They fail before they have changed anything, or say less than they could.
  */
-static bool kvm_x86_userfault_absent(struct kvm_vcpu *vcpu, gpa_t gpa)
+static bool kvm_x86_userfault_absent(struct kvm_vcpu *vcpu, int as_id, gpa_t gpa)
 {
 	bool absent;
 	int idx;
 
 	idx = srcu_read_lock(&vcpu->kvm->srcu);
-	absent = kvm_userfault_own_absent(vcpu->kvm, gpa);
+	absent = kvm_userfault_own_absent(vcpu->kvm, as_id, gpa);
 	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 	return absent;
 }
 
-/* KVM_SET_SREGS is going to load PDPTRs.  Within KVM_RUN it can wait. */
+/*
+ * KVM_SET_SREGS is going to load PDPTRs, in system management mode from that mode's
+ * memslots.  Within KVM_RUN it can wait.
+ */
 bool kvm_x86_userfault_pdptrs_absent(struct kvm_vcpu *vcpu, const struct kvm_sregs *sregs)
 {
 	return !vcpu->userfault.mode &&
 	       (sregs->cr0 & X86_CR0_PG) && (sregs->cr4 & X86_CR4_PAE) &&
 	       !(sregs->efer & EFER_LMA) &&
-	       kvm_x86_userfault_absent(vcpu, sregs->cr3);
+	       kvm_x86_userfault_absent(vcpu, kvm_arch_vcpu_memslots_id(vcpu), sregs->cr3);
 }
 
-/* The VMM sets the MSR of a wall clock. */
+/* The VMM sets the MSR of a wall clock, which KVM writes outside of that mode's. */
 bool kvm_x86_userfault_wall_clock_absent(struct kvm_vcpu *vcpu, gpa_t gpa)
 {
 	return gpa && !vcpu->userfault.mode &&
-	       (kvm_x86_userfault_absent(vcpu, gpa) ||
-		kvm_x86_userfault_absent(vcpu, gpa + sizeof(struct pvclock_wall_clock) - 1));
+	       (kvm_x86_userfault_absent(vcpu, 0, gpa) ||
+		kvm_x86_userfault_absent(vcpu, 0, gpa + sizeof(struct pvclock_wall_clock) - 1));
 }
 
 /* Was an event channel of Xen not signalled as its page is absent? */
@@ -185,7 +188,7 @@ bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r)
 	const struct gfn_to_pfn_cache *gpc = &vcpu->kvm->arch.xen.shinfo_cache;
 
 	return r == -EFAULT && !kvm_is_error_gpa(gpc->gpa) &&
-	       kvm_x86_userfault_absent(vcpu, gpc->gpa);
+	       kvm_x86_userfault_absent(vcpu, 0, gpc->gpa);
 #else
 	return false;
 #endif

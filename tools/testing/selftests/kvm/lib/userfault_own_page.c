@@ -40,6 +40,7 @@ void userfault_own_rescan(const struct userfault_own *o)
 	struct kvm_userfault_range range = {
 		.gpa = userfault_own_gpa(o),
 		.size = o->s->page_size,
+		.as_id = o->s->region.slot >> 16,
 	};
 
 	vm_ioctl(o->s->vm, KVM_USERFAULT_RESCAN, &range);

@@ -22,6 +22,8 @@
 #define TOP_PAGE	1ul
 #define NEXT_PAGE	2ul
 #define CLOCK_PAGE	3ul
+/* In the address space of system management mode, at the same place. */
+#define SMM_SLOT	((1 << 16) | 11)
 
 /* Guest addresses that this entry of the former maps, as the first one does. */
 #define ALIAS		14ul
@@ -171,18 +173,36 @@ static void test_translate_not_own(void)
 	destroy();
 }
 
+static void enter_smm(void)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = 1;
+	vcpu_events_set(vcpu, &events);
+}
+
 /*
  * PAE's page directory pointers are loaded when the registers are set.  If they cannot
- * be, no register is.
+ * be, no register is.  In @smm they are not where they would be outside of it.
  */
-static void test_sregs(void)
+static void test_sregs(bool smm)
 {
 	struct kvm_sregs before, sregs, after;
+	struct userfault_slot *outside = NULL;
 	int fd;
 
-	pr_info("KVM_SET_SREGS\n");
+	pr_info("KVM_SET_SREGS%s\n", smm ? " in SMM" : "");
 
 	create(USERFAULT_OWN_FEATURES);
+	if (smm) {
+		outside = s;
+		userfault_clear_all(outside);
+		s = userfault_slot_create(vm, SMM_SLOT, GPA, NPAGES, USERFAULT_ANON,
+					  KVM_MEM_USERFAULT);
+		enter_smm();
+	}
 	fd = userfault_fd_create(vm, KVM_USERFAULT_FD_VCPU);
 	vcpu_sregs_get(vcpu, &before);
 	sregs = before;
@@ -205,6 +225,12 @@ static void test_sregs(void)
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_sregs_get(vcpu, &after);
 	TEST_ASSERT(after.cr3 == sregs.cr3 && after.cr2 == sregs.cr2, "A register was not set");
+	if (smm) {
+		/* What is absent outside does not matter. */
+		userfault_set_all(outside);
+		vcpu_sregs_set(vcpu, &sregs);
+		userfault_slot_free(outside);
+	}
 	close(fd);
 	destroy();
 }
@@ -308,10 +334,12 @@ static void test_addresses(void)
 int main(void)
 {
 	TEST_REQUIRE_USERFAULT();
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
 
 	test_translate();
 	test_translate_not_own();
-	test_sregs();
+	test_sregs(false);
+	test_sregs(true);
 	for (int unreadable = 0; unreadable < 2; unreadable++) {
 		test_wall_clock(MSR_KVM_WALL_CLOCK, unreadable);
 		test_wall_clock(MSR_KVM_WALL_CLOCK_NEW, unreadable);
