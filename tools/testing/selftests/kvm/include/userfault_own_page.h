@@ -12,7 +12,7 @@
 
 /* How KVM_RUN gets the page that it wants. */
 enum userfault_own_way {
-	USERFAULT_OWN_EXIT,		/* no fd: it exits */
+	USERFAULT_OWN_EXIT,		/* no fd: it exits, or looks by itself */
 	USERFAULT_OWN_FD,		/* from the reader of the fd */
 	USERFAULT_OWN_LATE_FD,		/* of a fd that comes when somebody waits */
 	USERFAULT_OWN_CLOSED,		/* the fd is closed meanwhile */

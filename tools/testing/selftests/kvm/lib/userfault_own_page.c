@@ -117,6 +117,18 @@ static void give_and_wake(const struct userfault_own *o, int fd)
 	userfault_fd_wake(fd, userfault_own_gpa(o), o->s->page_size);
 }
 
+/* No fd, and nobody to tell, so KVM has to look by itself. */
+static void run_alone(const struct userfault_own *o)
+{
+	struct userfault_runner r;
+
+	userfault_runner_start(&r, o->vcpu);
+	userfault_runner_assert_waits(&r);
+	userfault_own_assert_untouched(o);
+	userfault_own_give(o);
+	userfault_runner_join_sync(&r);
+}
+
 /* No fd, and nobody to tell; whoever comes later is told. */
 static void run_late(const struct userfault_own *o)
 {
@@ -236,7 +248,7 @@ void userfault_own_run(const struct userfault_own *o, enum userfault_own_way way
 	case USERFAULT_OWN_EXIT:
 		/* There is no exit from the middle. */
 		if (o->in_place) {
-			run_late(o);
+			run_alone(o);
 			break;
 		}
 		assert_exits(o, 0);

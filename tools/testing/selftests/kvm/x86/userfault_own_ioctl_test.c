@@ -293,6 +293,22 @@ static void test_wall_clock(u32 msr, bool unreadable)
 	destroy();
 }
 
+/* Without a wall clock there is no page, not even the first one. */
+static void test_no_wall_clock(u32 msr)
+{
+	pr_info("KVM_SET_MSRS of 0x%x to 0\n", msr);
+
+	vm = vm_create_barebones();
+	vcpu = __vm_vcpu_add(vm, 0);
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, USERFAULT_OWN_FEATURES);
+	s = userfault_slot_create(vm, SLOT, 0, NPAGES, USERFAULT_ANON, KVM_MEM_USERFAULT);
+	take(0);
+	TEST_ASSERT_EQ(_vcpu_set_msr(vcpu, msr, userfault_gpa(s, 0) + 64), 0);
+	TEST_ASSERT_EQ(_vcpu_set_msr(vcpu, msr, 0), 1);
+	assert_untouched(0);
+	destroy();
+}
+
 /* Ioctls that only tell KVM where something is touch nothing, and so succeed. */
 static void test_addresses(void)
 {
@@ -344,6 +360,8 @@ int main(void)
 		test_wall_clock(MSR_KVM_WALL_CLOCK, unreadable);
 		test_wall_clock(MSR_KVM_WALL_CLOCK_NEW, unreadable);
 	}
+	test_no_wall_clock(MSR_KVM_WALL_CLOCK);
+	test_no_wall_clock(MSR_KVM_WALL_CLOCK_NEW);
 	test_addresses();
 
 	return 0;

@@ -8,6 +8,9 @@
  * RSM into L2 has the VMCB mapped when it looks for the host save area.  As long as it
  * waits for that, the VMCB cannot be taken away, and whoever tries is told.
  */
+#include <pthread.h>
+#include <unistd.h>
+
 #include "kvm_util.h"
 #include "processor.h"
 #include "smm.h"
@@ -129,10 +132,19 @@ static void assert_busy(struct world *w, u64 page, u64 nr)
 	TEST_ASSERT_EQ(range.size, (page + nr - USERFAULT_VMCB) * PAGE_SIZE);
 }
 
+static void *start_log(void *arg)
+{
+	struct userfault_slot *s = arg;
+
+	userfault_slot_update(s, s->region.flags | KVM_MEM_LOG_DIRTY_PAGES, s->bitmap);
+	return NULL;
+}
+
 static void test_busy(struct world *w)
 {
 	struct userfault_slot *s = w->s;
 	struct userfault_runner r;
+	pthread_t log;
 
 	to_l2(w);
 	inject_smi(w->vcpu);
@@ -146,6 +158,9 @@ static void test_busy(struct world *w)
 	assert_busy(w, USERFAULT_VMCB, 1);
 	assert_busy(w, USERFAULT_VMCB - 1, 4);
 	ASSERT_FAILS(__userfault_slot_update(s, s->region.flags, s->bitmap), EBUSY);
+	/* Who changes nothing of ours is not told, and waits as for any vCPU. */
+	kvm_pthread_create(&log, NULL, start_log, s);
+	usleep(USERFAULT_QUIET_MS * 1000);
 	/* Pages on either side of it are nobody's. */
 	userfault_rescan(s, USERFAULT_VMCB - 1, 1);
 	userfault_rescan(s, USERFAULT_VMCB + 1, 1);
@@ -157,6 +172,8 @@ static void test_busy(struct world *w)
 	userfault_runner_join(&r);
 	TEST_ASSERT(!r.ret, "KVM_RUN: %s", strerror(r.error));
 	userfault_assert_port(w->vcpu, USERFAULT_L1_PORT);
+	kvm_pthread_join(log, NULL);
+	userfault_slot_update(s, s->region.flags & ~KVM_MEM_LOG_DIRTY_PAGES, s->bitmap);
 
 	/* Nothing is left of it. */
 	userfault_take(w->t, USERFAULT_VMCB);

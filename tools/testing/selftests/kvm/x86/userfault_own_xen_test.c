@@ -3,9 +3,9 @@
  * Pages that KVM shares with a Xen guest, and that are absent when KVM wants to
  * write them: a vCPU's vcpu_info, time and runstate, and the VM's shared_info.
  *
- * The vCPU's own wait for the page, in KVM_RUN.  Event channels are sent by whoever
- * it may be, a worker included, and nobody waits for the shared_info page: sending
- * fails, and an event that comes from an irqfd is lost.
+ * The vCPU's own wait for the page, in KVM_RUN, and so does the event of its timer for
+ * shared_info.  Other events are sent by whoever it may be, a worker included, and
+ * nobody waits: sending fails, and an event that comes from an irqfd is lost.
  */
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -355,6 +355,50 @@ static void test_shinfo(enum userfault_backing backing)
 	userfault_own_destroy(&o);
 }
 
+/*
+ * A timer of the vCPU's, whose event is sent in KVM_RUN and so waits for shared_info.
+ * A VMM that asks for the timer, to save it, cannot wait: it has not been sent yet.
+ */
+static void test_timer(enum userfault_backing backing, enum userfault_own_way way)
+{
+	struct userfault_own o = create_vm(backing);
+	struct kvm_xen_vcpu_attr attr = {
+		.type = KVM_XEN_VCPU_ATTR_TYPE_TIMER,
+		.u.timer = {
+			.port = USERFAULT_XEN_PORT,
+			.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
+			.expires_ns = 1,
+		},
+	};
+	gpa_t vcpu_info;
+
+	pr_info("timer, %s, %s\n", userfault_backing_name(backing),
+		userfault_own_way_name(way));
+
+	o.in_place = true;
+	o.size = sizeof(shinfo_content);
+	o.content = &shinfo_content;
+	userfault_own_give(&o);
+	userfault_xen_set_shinfo(o.s->vm, userfault_gfn(o.s, PAGE));
+	/* KVM warns of an event for a vCPU that has none. */
+	vcpu_info = addr_gva2gpa(o.s->vm, vm_alloc_page(o.s->vm));
+	TEST_ASSERT(!__set_vcpu_attr(o.vcpu, KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO, vcpu_info),
+		    "vcpu_info: %s", strerror(errno));
+	userfault_run_sync(o.vcpu);
+
+	userfault_own_take(&o);
+	vcpu_ioctl(o.vcpu, KVM_XEN_VCPU_SET_ATTR, &attr);
+	vcpu_ioctl(o.vcpu, KVM_XEN_VCPU_GET_ATTR, &attr);
+	TEST_ASSERT_EQ(attr.u.timer.expires_ns, 1);
+	userfault_own_assert_untouched(&o);
+
+	userfault_own_run(&o, way);
+	TEST_ASSERT_EQ(pending_word(&o), USERFAULT_XEN_EVENT);
+	vcpu_ioctl(o.vcpu, KVM_XEN_VCPU_GET_ATTR, &attr);
+	TEST_ASSERT_EQ(attr.u.timer.expires_ns, 0);
+	userfault_own_destroy(&o);
+}
+
 int main(void)
 {
 	enum userfault_backing backings[] = { USERFAULT_ANON, USERFAULT_GMEM };
@@ -376,6 +420,8 @@ int main(void)
 			}
 		}
 		test_shinfo(backings[b]);
+		for (way = 0; way < NR_USERFAULT_OWN_WAYS; way++)
+			test_timer(backings[b], way);
 	}
 
 	return 0;
