@@ -16,6 +16,21 @@ static inline uint64_t guest_pattern(uint64_t word, uint64_t generation)
 	return (x ^ x >> 29) | 1;
 }
 
+/* What an entry of the guest's log adds to the hash of all before it. */
+static inline uint64_t guest_log_hash(uint64_t before, uint64_t number, uint64_t time_ns,
+				      uint64_t content)
+{
+	const uint64_t what[] = { number, time_ns, content };
+	unsigned int i;
+
+	for (i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
+		before = (before ^ what[i]) * 0xff51afd7ed558ccd;
+		before = (before ^ before >> 32) * 0xc4ceb9fe1a85ec53;
+		before ^= before >> 29;
+	}
+	return before;
+}
+
 /* A file in the guest's initramfs, to be found there as it was packed. */
 #define GUEST_PATTERN_FILE		"/pattern"
 #define GUEST_PATTERN_SIZE		(2ul << 20)
