@@ -24,18 +24,28 @@ int kufi_punch(struct kuf *k, struct kufi_region *region, uint64_t first, uint64
 	return ret ? -errno : 0;
 }
 
-static int fetch(struct kuf *k, struct kufi_region *region, uint64_t page, void *to)
+static struct kuf_request request_for(struct kuf *k, struct kufi_region *region, uint64_t page)
 {
-	struct kuf_request request = {
-		.size = sizeof(request),
+	return (struct kuf_request){
+		.size = sizeof(struct kuf_request),
 		.gpa = kufi_page_gpa(k, region, page),
 		.len = k->page_size,
 		.region = region->id,
 		.as_id = region->r.as_id,
 		.flags = KUF_REQUEST_URGENT,
 	};
+}
+
+static int fetch(struct kuf *k, struct kufi_region *region, uint64_t page, void *to)
+{
+	struct kuf_request request = request_for(k, region, page);
 
 	return k->ops.fetch(k->source, &request, to);
+}
+
+static bool is_zero(enum kufi_how how)
+{
+	return how == KUFI_ZERO || how == KUFI_REPLY_ZERO;
 }
 
 /* guest_memfd that nobody can map. */
@@ -46,7 +56,7 @@ static int fill_private(struct kuf *k, struct kufi_region *region, uint64_t page
 	int ret;
 
 	if (!region->r.install)
-		return how == KUFI_ZERO ? kufi_punch(k, region, page, 1) : -EOPNOTSUPP;
+		return is_zero(how) ? kufi_punch(k, region, page, 1) : -EOPNOTSUPP;
 	if (how == KUFI_FETCH) {
 		if (k->page_size > sizeof(buffer))
 			return -EOPNOTSUPP;
@@ -56,26 +66,36 @@ static int fill_private(struct kuf *k, struct kufi_region *region, uint64_t page
 		content = buffer;
 	}
 	return region->r.install(region->r.opaque, kufi_page_gpa(k, region, page),
-				 how == KUFI_ZERO ? NULL : content, k->page_size);
+				 is_zero(how) ? NULL : content, k->page_size);
+}
+
+/* What is in memory now, and nowhere else, is what the source is asked about. */
+static int verify(struct kuf *k, struct kufi_region *region, uint64_t page, enum kufi_how how,
+		  const void *content)
+{
+	struct kuf_request request;
+
+	if (!k->ops.verify || how == KUFI_COPY || how == KUFI_ZERO)
+		return 0;
+	request = request_for(k, region, page);
+	return k->ops.verify(k->source, &request, content);
 }
 
 static int fill(struct kuf *k, struct kufi_region *region, uint64_t page, enum kufi_how how,
 		const void *content)
 {
 	char *to = (char *)region->r.hva + (page << k->page_shift);
+	int ret = 0;
 
 	if (region->r.flags & KUF_REGION_PRIVATE)
 		return fill_private(k, region, page, how, content);
-	switch (how) {
-	case KUFI_COPY:
-		memcpy(to, content, k->page_size);
-		return 0;
-	case KUFI_ZERO:
+	if (is_zero(how))
 		memset(to, 0, k->page_size);
-		return 0;
-	default:
-		return fetch(k, region, page, to);
-	}
+	else if (how == KUFI_FETCH)
+		ret = fetch(k, region, page, to);
+	else
+		memcpy(to, content, k->page_size);
+	return ret ? ret : verify(k, region, page, how, to);
 }
 
 int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
@@ -88,6 +108,7 @@ int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
 	int ret;
 
 	*filled = false;
+	/* What the source has of a discarded page, zeroes included, is out of date. */
 	ret = kufi_page_claim(word, k->peer, how == KUFI_ZERO);
 	if (ret == -EUCLEAN)
 		return ret;
@@ -110,7 +131,7 @@ int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
 	if (ret)
 		return ret;
 	*filled = true;
-	kufi_count(how == KUFI_ZERO ? &k->stats.zeroed : &k->stats.installed, 1);
+	kufi_count(is_zero(how) ? &k->stats.zeroed : &k->stats.installed, 1);
 	kufi_wake_page(wake, page, old);
 	return 0;
 }

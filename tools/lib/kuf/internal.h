@@ -187,6 +187,8 @@ enum kufi_how {
 	KUFI_COPY,		/* from what, which is its content */
 	KUFI_ZERO,
 	KUFI_FETCH,		/* from the source */
+	KUFI_REPLY,		/* as COPY, and it is the source's */
+	KUFI_REPLY_ZERO,	/* as ZERO, and the source says so */
 };
 
 /*
