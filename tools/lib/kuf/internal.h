@@ -34,10 +34,10 @@ struct kufi_region {
 	struct kuf_region r;
 	bool used;
 	bool armed;
-	bool imported;		/* hva and backing_fd are ours */
+	bool imported;		/* hva, unless PROC_MEM, and backing_fd are ours */
 	uint32_t id;
 	int state_fd;
-	int backing_fd;		/* where holes are punched, or -1 */
+	int backing_fd;		/* what goes to other processes, or -1 */
 	uint64_t backing_offset;
 	uint64_t nr_pages;
 	void *state;		/* bitmap, words, set */

@@ -9,7 +9,7 @@ static struct {
 	struct kuf *k;
 	struct kuf_request asked;
 	int type;		/* of replies */
-	char content[PAGE];	/* of the next reply */
+	char content[PAGE] __attribute__((aligned(8)));	/* of the next reply */
 	int verdict;
 	unsigned int nr_asked, nr_verified;
 } source;
