@@ -188,6 +188,8 @@ int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
 		return ret;
 	*filled = true;
 	kufi_count(is_zero(how) ? &k->stats.zeroed : &k->stats.installed, 1);
+	if (how == KUFI_FETCH || old & KUFI_URGENT)
+		KUFI_COUNT(k, demanded, 1);
 	kufi_wake_page(wake, page, old);
 	return 0;
 }

@@ -111,8 +111,10 @@ static inline void kufi_count(uint64_t *counter, uint64_t n)
 
 #define KUFI_COUNT(k, name, n)	kufi_count(&(k)->stats.name, (n))
 
-/* stats.c */
+/* query.c */
 void kufi_latency(struct kuf *k, uint64_t ns);
+/* An exit or event with KVM_MEMORY_EXIT_FLAG_*. */
+void kufi_count_fault(struct kuf *k, uint64_t flags);
 
 /* trace.c */
 /* To notice damage, not malice: everything is checked besides. */

@@ -143,6 +143,7 @@ static void event(struct round *r, const struct kvm_userfault_event *e)
 	bool fresh;
 	int ret;
 
+	kufi_count_fault(r->k, e->flags);
 	/* A bitmap that is not ours is not ours to serve either. */
 	if (!region || e->type != KVM_USERFAULT_EVENT_FAULT)
 		return;

@@ -506,9 +506,19 @@ struct kuf_stats {
 	uint64_t latency_count;
 	uint64_t latency_sum_ns;
 	uint64_t latency[KUF_LATENCY_BUCKETS];
+	uint64_t demanded;	/* filled pages that somebody needed */
+	uint64_t own;		/* of exits and events: KVM's own accesses */
+	uint64_t walks;		/* of exits and events: walks of the guest's page tables */
 };
 
 int kuf_get_stats(struct kuf *k, struct kuf_stats *stats);
+
+/*
+ * Do the bits that KVM looks at agree with the states of the pages?  *wrong: of how
+ * many pages they do not, which none should.  Pages that somebody works on are left
+ * out.  For tests, and for whoever wants to be sure.
+ */
+int kuf_check(struct kuf *k, uint64_t *wrong);
 
 #ifdef __cplusplus
 }
