@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-#ifndef KUF_KUF_H
-#define KUF_KUF_H
+/* Not <kuf/kuf.h>, which is libkuf's. */
+#ifndef KUF_TOOL_H
+#define KUF_TOOL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +36,7 @@ static inline u64 align_up(u64 x, u64 align)
 }
 
 /* What kuf ends with; the README explains them to users. */
-enum kuf_exit {
+enum kuf_exit_code {
 	KUF_EXIT_OK = 0,	/* the guest reset itself */
 	KUF_EXIT_FAILED = 1,	/* something that kuf needs could not be had */
 	KUF_EXIT_USAGE = 2,	/* the command line */
@@ -61,4 +62,4 @@ int cmd_run(int argc, char **argv);
 int cmd_save(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 
-#endif /* KUF_KUF_H */
+#endif /* KUF_TOOL_H */

@@ -7,18 +7,7 @@
 
 #include "kuf.h"
 #include "mem.h"
-
-/*
- * Who gives absent pages their content, which is that of the source, a file with
- * the image of all memory.
- */
-enum pager_mode {
-	PAGER_NONE,		/* no page is absent */
-	PAGER_PROCESS,		/* another process, by the userfault fd */
-	PAGER_THREAD,		/* a thread, by the userfault fd */
-	PAGER_EXIT,		/* the vCPU's thread, when it exits */
-	NR_PAGER_MODES,
-};
+#include "pager_config.h"
 
 /* In shared memory: the VMM looks at them when the pager has ended. */
 struct pager_counts {
@@ -57,9 +46,6 @@ struct pager {
 	pthread_mutex_t lock;	/* whoever fills, or asks */
 	struct pager_counts *counts;
 };
-
-const char *pager_mode_name(enum pager_mode mode);
-int pager_mode_by_name(const char *name);
 
 u64 pager_counts_size(u64 mem_size);
 

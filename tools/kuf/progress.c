@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "progress.h"
-#include "report.h"
+#include "report_print.h"
 
 #define STEP_MS		200
 #define BAR_MAX		40

@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@
 
 #include "guest.h"
 #include "progress.h"
-#include "report.h"
+#include "report_print.h"
 
 /* In place of main.c's. */
 int kuf_error(int err, const char *fmt, ...)
@@ -21,18 +20,23 @@ int kuf_error(int err, const char *fmt, ...)
 	return err ?: -EINVAL;
 }
 
-static const struct kuf_report some = {
+static const struct report_about about = {
+	.status = "postcopy-active",
 	.engine = "kuf",
 	.policy = "lazy",
-	.started_ns = 1000000000,
 	.paused_ns = 1002000000,
+	.now_ns = 3000000000,
+};
+
+static const struct kuf_report some = {
+	.armed_ns = 1000000000,
 	.resumed_ns = 1012500000,
 	.working_set_ns = 1500000000,
-	.now_ns = 3000000000,
-	.total_pages = 1000,
-	.demand_pages = 300,
-	.background_pages = 100,
-	.zero_pages = 50,
+	.pages = 1000,
+	.present = 400,
+	.demand = 300,
+	.background = 100,
+	.zero = 50,
 	.latency_count = 100,
 	.latency_sum_ns = 10000000,
 	.latency = { [6] = 60, [7] = 30, [8] = 9, [10] = 1 },
@@ -44,20 +48,20 @@ static const char *printed(const struct kuf_report *r)
 {
 	FILE *to = fmemopen(text, sizeof(text), "w");
 
-	report_print(r, to);
+	report_print(r, &about, to);
 	fclose(to);
 	return text;
 }
 
 static void test_print(void)
 {
-	struct kuf_report none = { .engine = "kuf", .policy = "lazy" };
+	struct kuf_report none = {};
 	const char *t = printed(&some);
 
 	ktap_result(strstr(t, "kuf: guest resumed            12.5 ms\n") &&
 		    strstr(t, "kuf: working set ready       500.0 ms\n") &&
 		    strstr(t, "kuf: fully populated    not reached\n"), "three times");
-	ktap_result(strstr(t, "300 pages on demand, 100 in the background, 50 of them zero, 0 wrong"),
+	ktap_result(strstr(t, "300 pages on demand, 100 in the background, 50 of them zero, 0 failed, 0 wrong"),
 		    "counts");
 	ktap_result(strstr(t, "[  64 us - 128 us ]: 60\n") && strstr(t, "[ 512 us -   1 ms ]: 0\n") &&
 		    strstr(t, "[   1 ms -   2 ms ]: 1\n") && !strstr(t, "[  32 us") &&
@@ -78,7 +82,7 @@ static json_int_t number(json_t *json, const char *name)
 
 static void test_json(void)
 {
-	json_t *json = report_json(&some, "postcopy-active"), *ram, *dist;
+	json_t *json = report_json(&some, &about), *ram, *dist;
 
 	ram = json_object_get(json, "ram");
 	dist = json_object_get(json, "postcopy-latency-dist");
@@ -88,9 +92,10 @@ static void test_json(void)
 		    number(ram, "transferred") == 350 * 4096 && number(ram, "duplicate") == 50 &&
 		    number(ram, "normal") == 350 && number(ram, "postcopy-requests") == 300 &&
 		    number(json, "postcopy-latency") == 100000, "JSON counts");
-	ktap_result(json_array_size(dist) == REPORT_BUCKETS &&
+	ktap_result(json_array_size(dist) == KUF_LATENCY_BUCKETS &&
 		    json_integer_value(json_array_get(dist, 6)) == 60, "JSON buckets");
 	ktap_result(json_real_value(json_object_get(json, "downtime")) == 10.5 &&
+		    json_real_value(json_object_get(json, "total-time")) == 2000 &&
 		    json_is_null(json_object_get(json, "fully-populated")), "JSON times");
 	json_decref(json);
 }
