@@ -15,6 +15,7 @@
 
 #include "control.h"
 #include "snapshot.h"
+#include "status.h"
 
 int control_address(struct sockaddr_un *address, const char *path)
 {
@@ -23,6 +24,39 @@ int control_address(struct sockaddr_un *address, const char *path)
 		return kuf_error(0, "%s: too long for a socket", path);
 	strcpy(address->sun_path, path);
 	return 0;
+}
+
+/* All of it, and no more than it says. */
+static bool is_answer(const struct control_answer *a, ssize_t n)
+{
+	const ssize_t head = offsetof(struct control_answer, text);
+
+	return n >= head && a->length <= sizeof(a->text) && n == head + (ssize_t)a->length &&
+	       (!a->length || !a->text[a->length - 1]);
+}
+
+int control_ask(const char *path, const struct control_request *request,
+		struct control_answer *answer)
+{
+	struct sockaddr_un address;
+	int fd, err;
+
+	err = control_address(&address, path);
+	if (err)
+		return err;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return kuf_error(-errno, "socket");
+	answer->text[0] = 0;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		err = kuf_error(-errno, "%s", path);
+	else if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) ||
+		 !is_answer(answer, recv(fd, answer, sizeof(*answer), 0)))
+		err = kuf_error(-EPIPE, "the VM of %s does not answer", path);
+	else if (answer->err)
+		err = kuf_error(answer->err, "the VM of %s refused; its kuf says why", path);
+	close(fd);
+	return err;
 }
 
 static int save(struct machine *m, const char *path)
@@ -38,23 +72,53 @@ static int save(struct machine *m, const char *path)
 	return err;
 }
 
-static void answer(struct control *c, int fd)
+static bool is_path(const struct control_request *r)
+{
+	return r->path[0] == '/' && memchr(r->path, 0, sizeof(r->path));
+}
+
+static void status(struct machine *m, struct control_answer *answer)
+{
+	struct status s;
+
+	status_of(m, &s);
+	answer->err = status_text(&s, answer->text, sizeof(answer->text));
+	answer->length = answer->err ? 0 : strlen(answer->text) + 1;
+}
+
+/* True: the VM is saved, and shall end. */
+static bool act(struct control *c, const struct control_request *r, struct control_answer *answer)
+{
+	if (r->op == CONTROL_STATUS && !r->reserved) {
+		status(c->machine, answer);
+		return false;
+	}
+	if (r->op == CONTROL_SAVE && !r->reserved && is_path(r)) {
+		answer->err = save(c->machine, r->path);
+		return !answer->err;
+	}
+	answer->err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	return false;
+}
+
+static void serve_one(struct control *c, int fd)
 {
 	struct timeval patience = { .tv_sec = 5 };
 	struct control_request request;
-	struct control_reply reply = {};
+	struct control_answer *answer = &c->answer;
+	bool end = false;
 	ssize_t n;
 
+	*answer = (struct control_answer){};
 	/* One who connects and says nothing keeps others waiting, but not for long. */
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	n = recv(fd, &request, sizeof(request), 0);
-	if (n != sizeof(request) || request.path[0] != '/' ||
-	    !memchr(request.path, 0, sizeof(request.path)))
-		reply.err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	if (n == sizeof(request))
+		end = act(c, &request, answer);
 	else
-		reply.err = save(c->machine, request.path);
-	send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
-	if (!reply.err)
+		answer->err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	send(fd, answer, offsetof(struct control_answer, text) + answer->length, MSG_NOSIGNAL);
+	if (end)
 		vm_stop(&c->machine->vm, KUF_EXIT_OK);
 }
 
@@ -77,7 +141,7 @@ static void *serve(void *arg)
 		fd = accept4(c->socket, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			continue;
-		answer(c, fd);
+		serve_one(c, fd);
 		close(fd);
 	}
 	return NULL;

@@ -4,9 +4,8 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -24,7 +23,7 @@ static int make_request(struct control_request *request, const char *path)
 {
 	size_t len = 0;
 
-	*request = (struct control_request){};
+	*request = (struct control_request){ .op = CONTROL_SAVE };
 	/* The VM has a working directory of its own. */
 	if (path[0] != '/') {
 		if (!getcwd(request->path, sizeof(request->path) - 1))
@@ -38,32 +37,11 @@ static int make_request(struct control_request *request, const char *path)
 	return 0;
 }
 
-static int ask(const char *path, const struct control_request *request)
-{
-	struct control_reply reply;
-	struct sockaddr_un address;
-	int fd, err;
-
-	err = control_address(&address, path);
-	if (err)
-		return err;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return kuf_error(-errno, "socket");
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		err = kuf_error(-errno, "%s", path);
-	else if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) ||
-		 recv(fd, &reply, sizeof(reply), 0) != sizeof(reply))
-		err = kuf_error(-EPIPE, "the VM of %s does not answer", path);
-	else if (reply.err)
-		err = kuf_error(reply.err, "not saved");
-	close(fd);
-	return err;
-}
-
 int cmd_save(int argc, char **argv)
 {
 	struct control_request request;
+	struct control_answer *answer;
+	int err;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		fputs(help, stdout);
@@ -73,7 +51,10 @@ int cmd_save(int argc, char **argv)
 		fputs(help, stderr);
 		return KUF_EXIT_USAGE;
 	}
-	if (make_request(&request, argv[2]) || ask(argv[1], &request))
-		return KUF_EXIT_FAILED;
-	return KUF_EXIT_OK;
+	answer = calloc(1, sizeof(*answer));
+	err = answer ? make_request(&request, argv[2]) : kuf_error(-ENOMEM, "no memory");
+	if (!err)
+		err = control_ask(argv[1], &request, answer);
+	free(answer);
+	return err ? KUF_EXIT_FAILED : KUF_EXIT_OK;
 }
