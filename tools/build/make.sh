@@ -38,7 +38,7 @@ host_tests()
 {
 	local started=$SECONDS name
 	say "== host tests"
-	for name in apply uapi accessors libkuf; do
+	for name in apply uapi accessors libkuf kuf; do
 		# A failure counts in the end, by its KTAP; nothing else depends on it.
 		"$REPO/tests/$name/run.sh" >"$BUILD/host-$name.ktap" || true
 		grep -vE '^(ok|# ( |ok|Subtest|KTAP|1\.\.))' "$BUILD/host-$name.ktap" >&2 || true
@@ -73,7 +73,7 @@ bench)
 test)
 	kernel "$CONFIG"
 	host_tests
-	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf}.ktap
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap
 	;;
 test-all)
 	kernel debug
@@ -84,7 +84,7 @@ test-all)
 	done
 	record debug-tests $((SECONDS - started))
 	kernel fast
-	more=("$BUILD"/host-{apply,uapi,accessors,libkuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
+	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS

@@ -99,6 +99,16 @@ static int carry_out(struct blk *blk, const struct virtbuf *bufs, int n, u32 *wr
 	return 0;
 }
 
+/* What is not taken yet when the disk is paused stays in the guest's queue. */
+static bool may_take(struct blk *blk)
+{
+	unsigned int latency_us = READ_ONCE(blk->latency_us);
+
+	if (latency_us && !READ_ONCE(blk->paused))
+		usleep(latency_us);
+	return !READ_ONCE(blk->paused);
+}
+
 /* Without the lock: registers of the queue do not change while it is ready and busy. */
 static int work(struct blk *blk)
 {
@@ -107,8 +117,7 @@ static int work(struct blk *blk)
 	u32 written;
 	u16 head;
 
-	while (!READ_ONCE(blk->paused) &&
-	       (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
+	while (may_take(blk) && (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
 		written = 0;
 		err = carry_out(blk, bufs, n, &written);
 		if (!err)
@@ -217,6 +226,19 @@ void blk_pause(struct blk *blk)
 void blk_resume(struct blk *blk)
 {
 	set_paused(blk, false);
+}
+
+unsigned int blk_in_flight(struct blk *blk)
+{
+	int nr = 0;
+
+	if (!blk->has_thread)
+		return 0;
+	pthread_mutex_lock(&blk->lock);
+	if (blk->queue.ready && !blk->broken)
+		nr = virtqueue_pending(&blk->queue);
+	pthread_mutex_unlock(&blk->lock);
+	return nr > 0 ? nr : 0;
 }
 
 void blk_stop(struct blk *blk)

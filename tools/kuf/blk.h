@@ -26,6 +26,7 @@ struct blk {
 	bool busy;		/* the thread works, without the lock */
 	bool paused;		/* it takes no further request */
 	u64 requests;
+	unsigned int latency_us;	/* of each request, for the sake of it */
 
 	/* Registers. */
 	u32 status, isr, device_features_sel, driver_features_sel, queue_sel;
@@ -41,6 +42,8 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path);
  */
 void blk_pause(struct blk *blk);
 void blk_resume(struct blk *blk);
+/* While it is paused: requests that the guest waits for; 0 if there is no sound queue. */
+unsigned int blk_in_flight(struct blk *blk);
 /* After the vCPUs; also for one that was never started. */
 void blk_stop(struct blk *blk);
 

@@ -63,12 +63,17 @@ static int save(struct machine *m, const char *path)
 {
 	int err = machine_pause(m);
 
-	if (!err)
-		err = snapshot_write(m, path);
-	else
+	if (err) {
 		kuf_error(err, "the VM has ended");
-	if (err)
+	} else {
+		kuf_say("the guest stands still, %u disk requests in flight",
+			blk_in_flight(&m->blk));
+		err = snapshot_write(m, path);
+	}
+	if (err) {
 		machine_resume(m);
+		kuf_say("the guest runs");
+	}
 	return err;
 }
 

@@ -26,6 +26,7 @@ enum {
 	OPT_ENTRY,
 	OPT_CONSOLE,
 	OPT_DISK,
+	OPT_DISK_LATENCY,
 	OPT_CONTROL,
 	OPT_TIMEOUT,
 	OPT_HELP,
@@ -43,6 +44,7 @@ static const struct option long_options[] = {
 	{ "entry", required_argument, NULL, OPT_ENTRY },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -72,7 +74,8 @@ static const char help[] =
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       a disk, /dev/vda (virtio-blk; the kernel learns of it by its\n"
 "                    command line)\n"
-"  --control=SOCKET  where kuf save finds it\n"
+"  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
+"  --control=SOCKET  where kuf save, send and status find it\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Exit status: 0 the guest reset itself, or was saved; 1 something needed is not\n"
@@ -159,6 +162,9 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 	case OPT_DISK:
 		o->disk = arg;
 		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
 		return 0;

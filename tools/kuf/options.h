@@ -12,6 +12,7 @@ struct options {
 	bool own;
 	const char *console;	/* file, or NULL: stdout */
 	const char *disk;	/* file, or NULL */
+	unsigned int disk_latency_us;
 	const char *control;	/* socket, or NULL */
 	unsigned int timeout_s;
 };

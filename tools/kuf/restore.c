@@ -23,7 +23,8 @@ struct restore {
 	struct control control;
 };
 
-enum { OPT_POLICY = 256, OPT_PAGER, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_CONTROL,
+enum { OPT_POLICY = 256, OPT_PAGER, OPT_BACKING, OPT_CONSOLE, OPT_DISK,
+	OPT_DISK_LATENCY, OPT_CONTROL,
 	OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
 
 static const struct option long_options[] = {
@@ -32,6 +33,7 @@ static const struct option long_options[] = {
 	{ "backing", required_argument, NULL, OPT_BACKING },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "resave", required_argument, NULL, OPT_RESAVE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
@@ -51,7 +53,8 @@ static const char help[] =
 "  --backing=KIND    what memory is made of: anon, shmem, gmem (as it was)\n"
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       the disk, as the guest left it; if it had one\n"
-"  --control=SOCKET  where kuf save finds it\n"
+"  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
+"  --control=SOCKET  where kuf save, send and status find it\n"
 "  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
@@ -89,6 +92,9 @@ static int parse_one(struct restore *r, int option, const char *arg, int *how)
 	case OPT_DISK:
 		o->disk = arg;
 		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
 		return 0;
@@ -177,6 +183,7 @@ static int load(struct restore *r)
 		err = vcpus_create(vm, c->nr_cpus);
 	if (err)
 		return err;
+	m->blk.latency_us = o->disk_latency_us;
 	blk_pause(&m->blk);
 	err = state_load(m, &r->snapshot.state);
 	return err ?: bring_memory(r);
@@ -209,6 +216,8 @@ static int start(struct restore *r)
 		return err;
 	blk_resume(&m->blk);
 	err = vcpus_start(&m->vm);
+	if (!err)
+		kuf_say("the guest runs");
 	if (!err && r->options.control)
 		err = control_start(&r->control, m, r->options.control);
 	return err;

@@ -69,6 +69,7 @@ static int start(struct run *run)
 	err = vm_create(vm);
 	if (!err)
 		err = machine_plug_devices(m, o->console, o->disk);
+	m->blk.latency_us = o->disk_latency_us;
 	if (!err)
 		err = create_memory(run);
 	if (!err && o->lazy)

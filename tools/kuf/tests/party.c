@@ -29,7 +29,7 @@ void party_say(const char *name, const char *fmt, ...)
 {
 	va_list ap;
 
-	printf("# [%7.3f] %-11s ", party_now(), name);
+	printf("[%7.3f] %-9s ", party_now(), name);
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
@@ -37,13 +37,35 @@ void party_say(const char *name, const char *fmt, ...)
 	fflush(stdout);
 }
 
+static void note_line(struct party *p, bool console, size_t at)
+{
+	unsigned int *nr = &p->nr_marks[!console];
+
+	if (*nr < PARTY_MARKS)
+		p->marks[!console][(*nr)++] = (struct party_mark){ at, party_now() };
+}
+
+double party_time_of(const struct party *p, bool in_console, const char *text)
+{
+	const char *in = in_console ? p->run.console : p->run.said, *found = strstr(in, text);
+	const struct party_mark *marks = p->marks[!in_console];
+	unsigned int i = p->nr_marks[!in_console];
+
+	while (found && i--) {
+		if (marks[i].at <= (size_t)(found - in))
+			return marks[i].time;
+	}
+	return -1;
+}
+
 /* Of the console only what the guest's init says. */
-static void show_lines(const struct party *p, const char *text, size_t *shown, bool console)
+static void show_lines(struct party *p, const char *text, size_t *shown, bool console)
 {
 	const char *line, *end;
 
 	while ((end = strchr(text + *shown, '\n'))) {
 		line = text + *shown;
+		note_line(p, console, *shown);
 		*shown = end + 1 - text;
 		if (p->quiet || end - line > 400)
 			continue;
