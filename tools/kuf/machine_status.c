@@ -2,9 +2,19 @@
 /*
  * What a machine does right now.
  */
-#include <pthread.h>
-
 #include "status.h"
+
+static const char *policy_of(const struct pager_config *c)
+{
+	switch (c->policy.kind) {
+	case KUF_EAGER:
+		return "background";
+	case KUF_RECORDED:
+		return "recorded";
+	default:
+		return "lazy";
+	}
+}
 
 static const char *state_of(struct machine *m)
 {
@@ -13,20 +23,32 @@ static const char *state_of(struct machine *m)
 	return READ_ONCE(m->vm.pausing) ? "paused" : "running";
 }
 
-/* Numbers of others' counters, which go on meanwhile. */
-static void report_of(struct machine *m, struct kuf_report *r)
+static void get_progress(void *opaque, struct progress_counts *c)
 {
-	const struct pager_counts *c = m->pager.counts;
+	struct kuf_report r;
 
-	r->pages = m->pager.mem.size / PAGE_SIZE;
-	r->present = READ_ONCE(c->served);
-	r->demand = r->present;
-	r->events = READ_ONCE(c->events);
-	r->exits = READ_ONCE(c->exits);
-	r->accesses = READ_ONCE(c->asked);
-	r->own = READ_ONCE(c->own);
-	r->walks = READ_ONCE(c->walks);
-	r->repeated = READ_ONCE(c->repeated);
+	machine_report(opaque, &r);
+	*c = (struct progress_counts){ .total = r.pages, .present = r.present,
+				       .demand = r.demand };
+	c->end = r.pages && r.present >= r.pages;
+}
+
+int machine_show_progress(struct machine *m, struct progress *p)
+{
+	return progress_start(p, stderr, get_progress, m);
+}
+
+void machine_print_report(struct machine *m)
+{
+	struct report_about about = { .now_ns = report_now_ns() };
+	struct kuf_report r;
+
+	machine_report(m, &r);
+	if (!r.armed_ns)
+		return;
+	about.engine = m->pager.config.engine == PAGER_UFFD ? "uffd" : "kuf";
+	about.policy = policy_of(&m->pager.config);
+	report_print(&r, &about, stderr);
 }
 
 void status_of(struct machine *m, struct status *s)
@@ -37,9 +59,10 @@ void status_of(struct machine *m, struct status *s)
 		.nr_cpus = m->vm.nr_vcpus,
 		.disk_requests = m->has_blk ? READ_ONCE(m->blk.requests) : 0,
 	};
-	if (m->pager.counts) {
-		s->engine = "kuf";
-		s->policy = "lazy";
-		report_of(m, &s->report);
+	machine_report(m, &s->report);
+	/* What it is made of does not change from here on. */
+	if (s->report.armed_ns) {
+		s->engine = m->pager.config.engine == PAGER_UFFD ? "uffd" : "kuf";
+		s->policy = policy_of(&m->pager.config);
 	}
 }

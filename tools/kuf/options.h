@@ -3,7 +3,8 @@
 #define KUF_OPTIONS_H
 
 #include "boot.h"
-#include "pager.h"
+#include "mem.h"
+#include "pager_config.h"
 
 struct options {
 	struct boot_config boot;
@@ -14,6 +15,7 @@ struct options {
 	const char *disk;	/* file, or NULL */
 	unsigned int disk_latency_us;
 	const char *control;	/* socket, or NULL */
+	const char *record;	/* file, or NULL */
 	unsigned int timeout_s;
 };
 

@@ -89,10 +89,6 @@ void report_print(const struct kuf_report *r, const struct report_about *about, 
 		(unsigned long long)r->demand, (unsigned long long)r->background,
 		(unsigned long long)r->zero, (unsigned long long)r->failed,
 		(unsigned long long)r->wrong);
-	fprintf(to, "kuf: %llu events, %llu exits, %llu accesses by devices, %llu own, %llu page walks, %llu repeated\n",
-		(unsigned long long)r->events, (unsigned long long)r->exits,
-		(unsigned long long)r->accesses, (unsigned long long)r->own,
-		(unsigned long long)r->walks, (unsigned long long)r->repeated);
 	print_latencies(r, to);
 }
 

@@ -3,6 +3,7 @@
 #define KUF_STATUS_H
 
 #include "machine.h"
+#include "progress.h"
 #include "report_print.h"
 
 /*
@@ -21,6 +22,11 @@ struct status {
 	const char *engine, *policy;	/* NULL: no page was ever absent */
 	struct kuf_report report;	/* unless engine is NULL */
 };
+
+/* While absent pages come; p is for progress_stop(), before machine_finish(). */
+int machine_show_progress(struct machine *m, struct progress *p);
+/* What came of it, on stderr; nothing if no page was ever absent.  After machine_finish(). */
+void machine_print_report(struct machine *m);
 
 /* Any thread: of a machine that has its memory. */
 void status_of(struct machine *m, struct status *s);

@@ -209,6 +209,20 @@ const struct kuf_source_ops *trace_source_ops(const struct trace_source *t)
 	return &t->ops;
 }
 
+int trace_pager(struct trace_source **out, const char *path, struct pager_config *config)
+{
+	int err;
+
+	if (!path)
+		return 0;
+	err = trace_source_create(out, path, config->ops, config->source);
+	if (err)
+		return err;
+	config->ops = trace_source_ops(*out);
+	config->source = *out;
+	return 0;
+}
+
 void trace_source_destroy(struct trace_source *t)
 {
 	if (!t)

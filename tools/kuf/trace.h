@@ -2,9 +2,7 @@
 #ifndef KUF_TRACE_H
 #define KUF_TRACE_H
 
-#include <kuf/source.h>
-
-#include "kuf.h"
+#include "pager_config.h"
 
 /*
  * A source of pages that passes everything on to another one, and writes a line for each
@@ -26,6 +24,9 @@ struct trace_source;
 int trace_source_create(struct trace_source **out, const char *path,
 			const struct kuf_source_ops *ops, void *source);
 const struct kuf_source_ops *trace_source_ops(const struct trace_source *t);
+/* Puts one between @config's source and its pager.  Without @path it does nothing. */
+int trace_pager(struct trace_source **out, const char *path, struct pager_config *config);
+/* Also for NULL. */
 void trace_source_destroy(struct trace_source *t);
 
 #endif /* KUF_TRACE_H */

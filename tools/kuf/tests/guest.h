@@ -18,6 +18,8 @@
 /* Exits when it cannot. */
 void test_make_initrd(void);
 void test_make_disk(void);
+/* Holes stay holes. */
+bool test_copy(const char *from, const char *to);
 /* Is the disk as the guest leaves it? */
 bool test_disk_written(void);
 
