@@ -240,6 +240,7 @@ int pager_start(struct pager *p, struct vm *vm, const struct pager_config *confi
 		err = create_shared(p);
 	if (err)
 		return err;
+	p->shared->nr_pages = p->nr_pages;
 	vm->pager = p;
 	if (config->engine == PAGER_UFFD)
 		return engine_uffd_start(p);

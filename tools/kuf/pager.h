@@ -25,6 +25,7 @@ struct engine_uffd;
 /* In memory that the VMM shares with the pager's process: changed atomically. */
 struct pager_shared {
 	struct kuf_stats stats;	/* of the process that serves, if it is another one */
+	u64 nr_pages;		/* set before anybody serves */
 	u64 working_set_ns, populated_ns;
 	u64 nr_recorded;
 	struct kuf_trace_entry record[];	/* in order of first need */

@@ -81,7 +81,7 @@ void pager_note_progress(struct pager *p, struct kuf *k)
 	if (!__atomic_load_n(&shared->working_set_ns, __ATOMIC_RELAXED) &&
 	    working_set_is_in(p, k, &stats))
 		pager_note_time(&shared->working_set_ns);
-	if (stats.installed + stats.zeroed >= p->nr_pages)
+	if (stats.installed + stats.zeroed >= shared->nr_pages)
 		pager_note_time(&shared->populated_ns);
 }
 
