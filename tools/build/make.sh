@@ -64,7 +64,10 @@ static_checks()
 case $goal in
 run)
 	kernel "$CONFIG"
-	"$KUF_BIN/demo.sh"
+	rc=0
+	"$KUF_BIN/demo.sh" || rc=$?
+	"$KUF_BIN/job.sh"
+	exit "$rc"
 	;;
 bench)
 	kernel "$CONFIG"

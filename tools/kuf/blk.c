@@ -117,6 +117,7 @@ static int work(struct blk *blk)
 	u32 written;
 	u16 head;
 
+	blk->more = false;
 	while (may_take(blk) && (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
 		written = 0;
 		err = carry_out(blk, bufs, n, &written);
@@ -125,6 +126,10 @@ static int work(struct blk *blk)
 		if (err)
 			return err;
 		did++;
+		/* A slow one tells of each when it is done. */
+		blk->more = READ_ONCE(blk->latency_us);
+		if (blk->more)
+			break;
 	}
 	blk->requests += did;
 	if (n < 0)
@@ -156,7 +161,7 @@ static void *serve(void *arg)
 		pthread_mutex_lock(&blk->lock);
 		blk->busy = false;
 		/* There may be more in the queue. */
-		blk->kicked |= blk->paused;
+		blk->kicked |= blk->paused || blk->more;
 		pthread_cond_broadcast(&blk->cond);
 		if (r < 0) {
 			kuf_error(r, "the disk: the guest's queue is not sound, or not to be had");

@@ -25,6 +25,7 @@ struct blk {
 	bool stop, kicked, broken;
 	bool busy;		/* the thread works, without the lock */
 	bool paused;		/* it takes no further request */
+	bool more;		/* the thread's: it has left requests in the queue */
 	u64 requests;
 	unsigned int latency_us;	/* of each request, for the sake of it */
 

@@ -25,7 +25,7 @@
 #define WORDS		(BLOCK / sizeof(uint64_t))
 #define PART		(GUEST_DISK_SIZE / 2 / WRITERS)
 #define BLOCKS		(PART / BLOCK)
-#define PAUSE_US	100000	/* leaves the CPU to the others, if it is an emulated one */
+#define PAUSE_US	50000	/* leaves the CPU to the others, if it is an emulated one */
 
 struct writer {
 	pthread_t thread;
@@ -92,22 +92,25 @@ static bool rewrite(struct writer *w, unsigned int block, uint64_t generation)
 	for (i = 0; i < WORDS; i++)
 		w->buf[i] = guest_pattern(at / sizeof(uint64_t) + i, generation);
 	w->sequence[block] = generation;
-	return request(w, at, true) && read_back(w, at, generation);
+	return request(w, at, true);
 }
 
 static void *work(void *arg)
 {
 	struct writer *w = arg;
 	unsigned int block = 0;
+	uint64_t sequence;
 
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-		/* Far from what the test's host writes. */
-		if (!rewrite(w, block, (1ull << 32) + __atomic_add_fetch(&last_sequence, 1,
-									 __ATOMIC_RELAXED)))
+		/* Far from what the host has written there. */
+		sequence = (1ull << 32) + __atomic_add_fetch(&last_sequence, 1, __ATOMIC_RELAXED);
+		if (!rewrite(w, block, sequence) ||
+		    !read_back(w, w->begin + block * BLOCK, sequence))
 			return NULL;
 		block = (block + 1) % BLOCKS;
 		usleep(PAUSE_US);
 	}
+	/* The host reads this. */
 	for (block = 0; block < BLOCKS; block++) {
 		if (!rewrite(w, block, GUEST_DISK_GENERATION + 1))
 			break;

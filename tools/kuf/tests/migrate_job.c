@@ -19,14 +19,14 @@
 #define SOCKET		"/tmp/kuf-control"
 #define SAVED		"/tmp/kuf-saved"
 #define PATIENCE	150.0
-#define GENERATIONS	4
-#define SAVE_AFTER	"generation 2."
-#define AFTERWARDS	"generation 3."
+#define GENERATIONS	5
+#define SAVE_AFTER	"generation 3."
+#define AFTERWARDS	"generation 4."
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define TRACE		"/tmp/kuf-trace"
 #define TRACE_EACH	8	/* of so many lines one goes to the host */
 #define ENOUGH_PAGES	1000
-#define DISK_LATENCY	"--disk-latency=2000"
+#define DISK_LATENCY	"--disk-latency=8000"
 
 static struct party doctor, source, saver, asker, restored, compared;
 static struct chain chain, restored_log;	/* when saved; and at the end */
