@@ -48,11 +48,14 @@ int incoming_accept(struct incoming *in, int timeout_ms)
 		return err;
 
 	guest = (struct lobby_guest){
-		.role = PROTO_URGENT, .name = "urgent", .expect = &answer,
+		.role = PROTO_URGENT,
+		.name = "urgent",
+		.expect = &answer,
+		.watch_fd = in->main.fd,
 	};
 	err = lobby_wait(&in->lobby, &guest, &in->urgent, &urgent, HELLO_MS);
 	if (err)
-		return kuf_error(err, "the urgent connection of the VM did not come");
+		return kuf_error(err, "waiting for the urgent connection of the VM");
 	lobby_close(&in->lobby);
 	answer.role = PROTO_URGENT;
 	err = greet(&in->urgent, &answer);

@@ -141,7 +141,7 @@ int lobby_wait(struct lobby *l, const struct lobby_guest *guest, struct stream *
 	       struct proto_hello *hello, int timeout_ms)
 {
 	u64 until = stream_now_ns() + (timeout_ms > 0 ? timeout_ms : 0) * 1000000ull;
-	struct pollfd fds[LOBBY_SEATS + 2];
+	struct pollfd fds[LOBBY_SEATS + 3];
 	int i, fd, wait;
 
 	for (;;) {
@@ -149,11 +149,12 @@ int lobby_wait(struct lobby *l, const struct lobby_guest *guest, struct stream *
 		for (i = 0; i < LOBBY_SEATS; i++)
 			fds[i] = (struct pollfd){ l->seats[i].stream.fd, POLLIN };
 		fds[i++] = (struct pollfd){ l->listen_fd, POLLIN };
-		fds[i] = (struct pollfd){ l->cancel, POLLIN };
+		fds[i++] = (struct pollfd){ l->cancel, POLLIN };
+		fds[i] = (struct pollfd){ guest->expect ? guest->watch_fd : -1, POLLIN };
 		if (poll(fds, ARRAY_SIZE(fds), wait) < 0 && errno != EINTR)
 			return kuf_error(-errno, "poll");
-		if (fds[i].revents)
-			return -ECANCELED;
+		if (fds[i - 1].revents || fds[i].revents)
+			return fds[i].revents ? -EPIPE : -ECANCELED;
 		for (i = 0; i < LOBBY_SEATS; i++) {
 			if (fds[i].fd < 0 || !fds[i].revents ||
 			    !listen_to(&l->seats[i].stream, guest, hello))

@@ -23,12 +23,14 @@ struct lobby_guest {
 	/* PROTO_URGENT: what its HELLO has to be, apart from features. */
 	const struct proto_hello *expect;
 	const char *name;	/* of the stream */
+	int watch_fd;		/* PROTO_URGENT: main's, on which nothing is to come before */
 };
 
 void lobby_open(struct lobby *l, int listen_fd, int cancel);
 /*
  * Waits until one says a HELLO as expected, and takes it out.  All others are told that
- * they are not, and are closed.  @timeout_ms -1: for ever.  -ETIMEDOUT without a message.
+ * they are not, and are closed.  @timeout_ms -1: for ever.  -ETIMEDOUT, and
+ * -EPIPE (watch_fd), without a message.
  */
 int lobby_wait(struct lobby *l, const struct lobby_guest *guest, struct stream *stream,
 	       struct proto_hello *hello, int timeout_ms);

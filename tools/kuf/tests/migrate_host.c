@@ -377,6 +377,8 @@ static void test_token(void)
 	       world_heard("it does not belong to the VM"), "token", "");
 }
 
+#define TEN	"xxxxxxxxxx"
+
 static const struct {
 	const char *text;
 	bool good;
@@ -387,8 +389,8 @@ static const struct {
 	{ "tcp:127.0.0.1:-1", false }, { "tcp:127.0.0.1:1x", false }, { "tcp::1", false },
 	{ "tcp:example.org:1", false }, { "tcp:[]:1", false }, { "tcp:300.0.0.1:1", false },
 	{ "127.0.0.1:1", false }, { "", false },
-	{ "unix:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-	  false },
+	{ "unix:" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "xxxxxxx", true },
+	{ "unix:" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "xxxxxxxx", false },
 };
 
 static void test_addresses(void)

@@ -230,7 +230,8 @@ static u32 replies(u8 *bytes, u32 *frames)
 	for (i = 0; i < ASKED; i++) {
 		frames[i] = size;
 		data = bytes + size + sizeof(h);
-		head.gpa = zero.gpa = i * PAGE_SIZE;
+		head.gpa = i * PAGE_SIZE;
+		zero.gpa = head.gpa;
 		if (i % 4 < 2) {
 			crc = crc32c(0, content + i * PAGE_SIZE, PAGE_SIZE);
 			h = sound(PROTO_PAGE, sizeof(head) + sizeof(crc) + PAGE_SIZE);

@@ -310,10 +310,20 @@ static bool is_right(struct world *w, u64 page)
 	return true;
 }
 
+static bool serves(struct world *w)
+{
+	return !__atomic_load_n(&w->service_err, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(&w->ss.end, __ATOMIC_ACQUIRE) == STREAM_SOURCE_SERVES;
+}
+
 int world_touch(struct world *w, u64 page, int timeout_ms)
 {
-	int err = kuf_access(w->k, page * PAGE_SIZE, PAGE_SIZE, 0, timeout_ms * 1000000ll, NULL);
+	u64 until = stream_now_ns() + timeout_ms * 1000000ull;
+	int err;
 
+	do {
+		err = kuf_access(w->k, page * PAGE_SIZE, PAGE_SIZE, 0, 20000000, NULL);
+	} while (err == -ETIMEDOUT && stream_now_ns() < until && serves(w));
 	return err ?: is_right(w, page) ? 0 : -EILSEQ;
 }
 
@@ -321,8 +331,7 @@ void world_wait(struct world *w, int timeout_ms)
 {
 	u64 until = stream_now_ns() + timeout_ms * 1000000ull;
 
-	while (stream_now_ns() < until && !__atomic_load_n(&w->service_err, __ATOMIC_ACQUIRE) &&
-	       __atomic_load_n(&w->ss.end, __ATOMIC_ACQUIRE) == STREAM_SOURCE_SERVES)
+	while (stream_now_ns() < until && serves(w))
 		usleep(2000);
 }
 
