@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Not <kuf/kuf.h>, which is libkuf's. */
 #ifndef KUF_TOOL_H
 #define KUF_TOOL_H
 

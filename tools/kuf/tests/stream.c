@@ -214,7 +214,7 @@ static void test_waits(void)
 
 #define ASKED	12
 
-static struct mem memory = { .size = WORLD_MEM, .fd = -1, .bitmap_fd = -1 };
+static struct mem memory = { .size = WORLD_MEM, .fd = -1 };
 static struct stream other_a, other_b;
 static u8 content[PROTO_PAGES * PAGE_SIZE];
 

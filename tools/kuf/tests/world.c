@@ -192,7 +192,7 @@ static void create_context(struct world *w)
 		.size = sizeof(region), .len = WORLD_MEM, .gmem_fd = -1,
 	};
 
-	w->memory = (struct mem){ .size = WORLD_MEM, .fd = -1, .bitmap_fd = -1 };
+	w->memory = (struct mem){ .size = WORLD_MEM, .fd = -1 };
 	w->memory_fd = memfd_create("memory", MFD_CLOEXEC);
 	if (w->memory_fd < 0 || ftruncate(w->memory_fd, WORLD_MEM))
 		die("memfd");
@@ -285,7 +285,7 @@ void world_listen(struct world *w)
 		die(world_said);
 	net_say_address(w->listen_fd, &w->at, w->to_text);
 
-	w->source = (struct mem){ .size = WORLD_MEM, .fd = -1, .bitmap_fd = -1 };
+	w->source = (struct mem){ .size = WORLD_MEM, .fd = -1 };
 	w->source.area = source_memory();
 }
 
