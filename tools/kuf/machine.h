@@ -24,6 +24,7 @@ struct machine {
 	bool has_blk;
 	int console_fd;
 	u8 session[16];		/* random, from the boot on */
+	u64 epoch;		/* how often it moved to another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 
