@@ -45,8 +45,8 @@ run "$BUILD/kuf/kuf" plot "$OUT/faults.trace" "$OUT/faults.png" >&2 || rc=1
 # What it came to: indented lines; the buckets of the lazily restored guest.
 {
 	sed -n 's/^# \(  [^ ].*\)/\1/p' "$result"
-	echo '  how long the guest waited for a page:'
-	sed -n 's/^# \[.*\] restored  kuf: \( *\[ .*\)$/  \1/p' "$result"
+	echo '  how long the guest waited for a page, after it was migrated:'
+	sed -n 's/^# \[.*\] dest      kuf: \( *\[ .*\)$/  \1/p' "$result"
 } >"$OUT/summary.txt"
 printf '\n'
 cat "$OUT/summary.txt"

@@ -182,7 +182,7 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path)
 	struct stat st;
 	int err;
 
-	*blk = (struct blk){ .vm = vm, .queue.vm = vm };
+	*blk = (struct blk){ .vm = vm, .path = path, .queue.vm = vm };
 	pthread_mutex_init(&blk->lock, NULL);
 	pthread_cond_init(&blk->cond, NULL);
 	blk->fd = open(path, O_RDWR | O_CLOEXEC);
@@ -246,6 +246,36 @@ unsigned int blk_in_flight(struct blk *blk)
 	return nr > 0 ? nr : 0;
 }
 
+int blk_let_go(struct blk *blk)
+{
+	if (!blk->has_thread)
+		return 0;
+	if (fdatasync(blk->fd))
+		return kuf_error(-errno, "%s", blk->path);
+	close(blk->fd);
+	blk->fd = -1;
+	return 0;
+}
+
+int blk_reopen(struct blk *blk)
+{
+	struct stat st;
+	int fd;
+
+	if (!blk->has_thread)
+		return 0;
+	fd = open(blk->path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return kuf_error(-errno, "%s", blk->path);
+	if (fstat(fd, &st) || st.st_size / SECTOR != blk->sectors) {
+		close(fd);
+		return kuf_error(0, "%s has another size now", blk->path);
+	}
+	close(blk->fd);
+	blk->fd = fd;
+	return 0;
+}
+
 void blk_stop(struct blk *blk)
 {
 	if (!blk->has_thread)
@@ -256,6 +286,7 @@ void blk_stop(struct blk *blk)
 	pthread_mutex_unlock(&blk->lock);
 	pthread_join(blk->thread, NULL);
 	blk->has_thread = false;
-	close(blk->fd);
+	if (blk->fd >= 0)
+		close(blk->fd);
 	kuf_say("disk: %llu requests", (unsigned long long)blk->requests);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The control socket of a VM that runs.  A VM that was saved ends, as what goes on is
- * the saved one; when saving fails it goes on.
+ * The control socket of a VM that runs.  A VM that was saved or sent ends, as what goes
+ * on is the saved or sent one; when that fails it goes on, unless it was given up.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "migrate.h"
 #include "snapshot.h"
-#include "status.h"
 
 int control_address(struct sockaddr_un *address, const char *path)
 {
@@ -26,17 +26,8 @@ int control_address(struct sockaddr_un *address, const char *path)
 	return 0;
 }
 
-/* All of it, and no more than it says. */
-static bool is_answer(const struct control_answer *a, ssize_t n)
-{
-	const ssize_t head = offsetof(struct control_answer, text);
-
-	return n >= head && a->length <= sizeof(a->text) && n == head + (ssize_t)a->length &&
-	       (!a->length || !a->text[a->length - 1]);
-}
-
 int control_ask(const char *path, const struct control_request *request,
-		struct control_answer *answer)
+		struct control_reply *reply)
 {
 	struct sockaddr_un address;
 	int fd, err;
@@ -47,14 +38,11 @@ int control_ask(const char *path, const struct control_request *request,
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return kuf_error(-errno, "socket");
-	answer->text[0] = 0;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		err = kuf_error(-errno, "%s", path);
 	else if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) ||
-		 !is_answer(answer, recv(fd, answer, sizeof(*answer), 0)))
+		 recv(fd, reply, sizeof(*reply), 0) != sizeof(*reply))
 		err = kuf_error(-EPIPE, "the VM of %s does not answer", path);
-	else if (answer->err)
-		err = kuf_error(answer->err, "the VM of %s refused; its kuf says why", path);
 	close(fd);
 	return err;
 }
@@ -66,65 +54,164 @@ static int save(struct machine *m, const char *path)
 	if (err) {
 		kuf_error(err, "the VM has ended");
 	} else {
-		kuf_say("the guest stands still, %u disk requests in flight",
-			blk_in_flight(&m->blk));
+		machine_say_paused(m);
 		err = snapshot_write(m, path);
 	}
-	if (err) {
+	if (err)
 		machine_resume(m);
-		kuf_say("the guest runs");
-	}
 	return err;
 }
 
-static bool is_path(const struct control_request *r)
+static int send_vm(struct control *c, const struct control_request *request)
 {
-	return r->path[0] == '/' && memchr(r->path, 0, sizeof(r->path));
+	struct net_address to;
+	int err;
+
+	c->outgoing = (struct outgoing){
+		.cancel = c->stop,
+		.origin.latency_ns = request->latency_us * 1000,
+		.origin.bandwidth = request->bandwidth,
+	};
+	err = net_parse(&to, request->text);
+	return err ?: migrate_send(c->machine, &c->outgoing, &to);
 }
 
-static void status(struct machine *m, struct control_answer *answer)
+static u32 state_of(struct control *c, const struct kuf_report *report)
 {
-	struct status s;
-
-	status_of(m, &s);
-	answer->err = status_text(&s, answer->text, sizeof(answer->text));
-	answer->length = answer->err ? 0 : strlen(answer->text) + 1;
+	if (vm_is_stopped(&c->machine->vm))
+		return CONTROL_ENDED;
+	if (READ_ONCE(c->outgoing.given_up))
+		return CONTROL_GIVEN_UP;
+	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
+		return c->request.op == CONTROL_SAVE ? CONTROL_SAVING : CONTROL_SENDING;
+	return report->armed_ns && !report->populated_ns ? CONTROL_POSTCOPY : CONTROL_RUNNING;
 }
 
-/* True: the VM is saved, and shall end. */
-static bool act(struct control *c, const struct control_request *r, struct control_answer *answer)
+static void fill_status(struct control *c, struct control_status *status)
 {
-	if (r->op == CONTROL_STATUS && !r->reserved) {
-		status(c->machine, answer);
+	const struct outgoing *o = &c->outgoing;
+	const struct machine *m = c->machine;
+	int i;
+
+	*status = (struct control_status){
+		.outgoing_phase = READ_ONCE(o->phase),
+		.epoch = m->epoch,
+		.mem_size = m->vm.mem.size,
+		.nr_cpus = m->vm.nr_vcpus,
+		.has_disk = m->has_blk,
+		.disk_requests = m->has_blk ? READ_ONCE(m->blk.requests) : 0,
+		.engine = m->pager.config.engine,
+		.policy = m->pager.config.policy.kind,
+		.now_ns = stream_now_ns(),
+		.paused_ns = READ_ONCE(o->paused_ns),
+		.go_ns = READ_ONCE(o->go_ns),
+		.started_ns = READ_ONCE(o->origin.started_ns),
+		.sent.failed = READ_ONCE(o->origin.counts.failed),
+	};
+	memcpy(status->session, m->session, sizeof(status->session));
+	for (i = 0; i < 2; i++) {
+		status->sent.requests[i] = READ_ONCE(o->origin.counts.requests[i]);
+		status->sent.pages[i] = READ_ONCE(o->origin.counts.pages[i]);
+		status->sent.zero_pages[i] = READ_ONCE(o->origin.counts.zero_pages[i]);
+	}
+	machine_report(c->machine, &status->report);
+	status->state = state_of(c, &status->report);
+}
+
+/* Closes @fd. */
+static void reply(struct control *c, int fd, int err, bool given_up)
+{
+	struct control_reply reply = { .err = err, .given_up = given_up };
+
+	fill_status(c, &reply.status);
+	send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
+	close(fd);
+}
+
+/* The VM ends here if it goes on elsewhere, or cannot any more. */
+static void *do_job(void *arg)
+{
+	struct control *c = arg;
+	const struct control_request *r = &c->request;
+	bool given_up = false;
+	int err;
+
+	if (r->op == CONTROL_SAVE) {
+		err = save(c->machine, r->text);
+	} else {
+		err = send_vm(c, r);
+		given_up = c->outgoing.given_up;
+	}
+	reply(c, c->job_fd, err, given_up);
+	__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
+	if (!err)
+		vm_stop(&c->machine->vm, KUF_EXIT_OK);
+	else if (given_up)
+		vm_stop(&c->machine->vm, KUF_EXIT_LOST);
+	return NULL;
+}
+
+static void join_job(struct control *c)
+{
+	if (c->has_job)
+		pthread_join(c->job, NULL);
+	c->has_job = false;
+}
+
+/* Takes @fd over. */
+static int start_job(struct control *c, int fd, const struct control_request *request)
+{
+	int err;
+
+	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
+		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
+	join_job(c);
+	if (vm_is_stopped(&c->machine->vm))
+		return kuf_error(-ESRCH, "the VM has ended");
+	c->request = *request;
+	c->job_fd = fd;
+	__atomic_store_n(&c->busy, true, __ATOMIC_RELEASE);
+	err = -pthread_create(&c->job, NULL, do_job, c);
+	c->has_job = !err;
+	if (err)
+		__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
+	return err ? kuf_error(err, "a thread to save or send the VM") : 0;
+}
+
+static bool is_sound(const struct control_request *r, ssize_t size)
+{
+	if (size != sizeof(*r) || r->reserved || !memchr(r->text, 0, sizeof(r->text)))
+		return false;
+	switch (r->op) {
+	case CONTROL_SAVE:
+		return r->text[0] == '/';
+	case CONTROL_SEND:
+		return r->latency_us <= CONTROL_LATENCY_MAX;
+	case CONTROL_STATUS:
+		return true;
+	default:
 		return false;
 	}
-	if (r->op == CONTROL_SAVE && !r->reserved && is_path(r)) {
-		answer->err = save(c->machine, r->path);
-		return !answer->err;
-	}
-	answer->err = kuf_error(-EPROTO, "a malformed request to the control socket");
-	return false;
 }
 
-static void serve_one(struct control *c, int fd)
+static void answer(struct control *c, int fd)
 {
 	struct timeval patience = { .tv_sec = 5 };
 	struct control_request request;
-	struct control_answer *answer = &c->answer;
-	bool end = false;
 	ssize_t n;
+	int err = 0;
 
-	*answer = (struct control_answer){};
 	/* One who connects and says nothing keeps others waiting, but not for long. */
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	n = recv(fd, &request, sizeof(request), 0);
-	if (n == sizeof(request))
-		end = act(c, &request, answer);
-	else
-		answer->err = kuf_error(-EPROTO, "a malformed request to the control socket");
-	send(fd, answer, offsetof(struct control_answer, text) + answer->length, MSG_NOSIGNAL);
-	if (end)
-		vm_stop(&c->machine->vm, KUF_EXIT_OK);
+	if (!is_sound(&request, n)) {
+		err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	} else if (request.op != CONTROL_STATUS) {
+		err = start_job(c, fd, &request);
+		if (!err)
+			return;
+	}
+	reply(c, fd, err, false);
 }
 
 static void *serve(void *arg)
@@ -146,8 +233,7 @@ static void *serve(void *arg)
 		fd = accept4(c->socket, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			continue;
-		serve_one(c, fd);
-		close(fd);
+		answer(c, fd);
 	}
 	return NULL;
 }
@@ -207,6 +293,7 @@ void control_stop(struct control *c)
 		kuf_error(-errno, "eventfd");
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
+	join_job(c);
 	unlink(c->path);
 	close(c->socket);
 	close(c->stop);

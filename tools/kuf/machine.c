@@ -66,6 +66,11 @@ int machine_pause(struct machine *m)
 	return err;
 }
 
+void machine_say_paused(struct machine *m)
+{
+	kuf_say("the guest stands still, %u disk requests in flight", blk_in_flight(&m->blk));
+}
+
 void machine_resume(struct machine *m)
 {
 	blk_resume(&m->blk);

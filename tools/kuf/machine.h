@@ -24,6 +24,7 @@ struct machine {
 	bool has_blk;
 	int console_fd;
 	u8 session[16];		/* random, from the boot on */
+	u64 epoch;		/* how often it moved to another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 
@@ -47,6 +48,8 @@ void machine_report(struct machine *m, struct kuf_report *report);
 /* Nothing in it moves: vCPUs are out of the guest, the disk has no request at work. */
 int machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
+/* While it is paused. */
+void machine_say_paused(struct machine *m);
 
 /*
  * Until the VM is stopped: after an error of whoever started it (@err), or when the

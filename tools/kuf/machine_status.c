@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a machine does right now.
+ * What a machine tells of its memory while that comes, and at the end.
  */
 #include "status.h"
 
-static const char *policy_of(const struct pager_config *c)
+const char *machine_policy_name(u32 kind)
 {
-	switch (c->policy.kind) {
+	switch (kind) {
 	case KUF_EAGER:
 		return "background";
 	case KUF_RECORDED:
@@ -14,13 +14,6 @@ static const char *policy_of(const struct pager_config *c)
 	default:
 		return "lazy";
 	}
-}
-
-static const char *state_of(struct machine *m)
-{
-	if (vm_is_stopped(&m->vm))
-		return "ended";
-	return READ_ONCE(m->vm.pausing) ? "paused" : "running";
 }
 
 static void get_progress(void *opaque, struct progress_counts *c)
@@ -47,22 +40,6 @@ void machine_print_report(struct machine *m)
 	if (!r.armed_ns)
 		return;
 	about.engine = m->pager.config.engine == PAGER_UFFD ? "uffd" : "kuf";
-	about.policy = policy_of(&m->pager.config);
+	about.policy = machine_policy_name(m->pager.config.policy.kind);
 	report_print(&r, &about, stderr);
-}
-
-void status_of(struct machine *m, struct status *s)
-{
-	*s = (struct status){
-		.state = state_of(m),
-		.session = m->session,
-		.nr_cpus = m->vm.nr_vcpus,
-		.disk_requests = m->has_blk ? READ_ONCE(m->blk.requests) : 0,
-	};
-	machine_report(m, &s->report);
-	/* What it is made of does not change from here on. */
-	if (s->report.armed_ns) {
-		s->engine = m->pager.config.engine == PAGER_UFFD ? "uffd" : "kuf";
-		s->policy = policy_of(&m->pager.config);
-	}
 }

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -26,22 +25,21 @@ static int make_request(struct control_request *request, const char *path)
 	*request = (struct control_request){ .op = CONTROL_SAVE };
 	/* The VM has a working directory of its own. */
 	if (path[0] != '/') {
-		if (!getcwd(request->path, sizeof(request->path) - 1))
+		if (!getcwd(request->text, sizeof(request->text) - 1))
 			return kuf_error(-errno, "the working directory");
-		len = strlen(request->path);
-		request->path[len++] = '/';
+		len = strlen(request->text);
+		request->text[len++] = '/';
 	}
-	if (len + strlen(path) >= sizeof(request->path))
+	if (len + strlen(path) >= sizeof(request->text))
 		return kuf_error(-ENAMETOOLONG, "%s", path);
-	strcpy(request->path + len, path);
+	strcpy(request->text + len, path);
 	return 0;
 }
 
 int cmd_save(int argc, char **argv)
 {
 	struct control_request request;
-	struct control_answer *answer;
-	int err;
+	struct control_reply reply;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		fputs(help, stdout);
@@ -51,10 +49,9 @@ int cmd_save(int argc, char **argv)
 		fputs(help, stderr);
 		return KUF_EXIT_USAGE;
 	}
-	answer = calloc(1, sizeof(*answer));
-	err = answer ? make_request(&request, argv[2]) : kuf_error(-ENOMEM, "no memory");
-	if (!err)
-		err = control_ask(argv[1], &request, answer);
-	free(answer);
-	return err ? KUF_EXIT_FAILED : KUF_EXIT_OK;
+	if (make_request(&request, argv[2]) || control_ask(argv[1], &request, &reply))
+		return KUF_EXIT_FAILED;
+	if (reply.err)
+		kuf_error(reply.err, "not saved");
+	return reply.err ? KUF_EXIT_FAILED : KUF_EXIT_OK;
 }

@@ -35,6 +35,8 @@ static int read_frames(struct snapshot *s, const char *path)
 	if (err)
 		return kuf_error(err, "reading %s", path);
 	err = state_parse(&s->state, s->frames, s->file.frames_size, s->file.nr_frames);
+	if (!err && !s->state.pages)
+		err = kuf_error(0, "there is no list of pages");
 	if (!err && s->file.file_size - s->file.data_offset != s->state.config.mem_size)
 		err = kuf_error(0, "there is more, or less, memory in it than it says");
 	return err;

@@ -9,6 +9,8 @@
 #include "control.h"
 #include "status.h"
 
+#define TEXT_MAX	8192
+
 static const char help[] =
 "usage: kuf status SOCKET [--json]\n"
 "\n"
@@ -29,12 +31,45 @@ static json_t *session_json(const u8 *session)
 	return json_string(text);
 }
 
-int status_text(const struct status *s, char *text, size_t size)
+static const char *state_name(const struct control_status *s)
 {
-	struct report_about about = { .status = s->state, .engine = s->engine,
-				      .policy = s->policy, .now_ns = report_now_ns() };
-	json_t *json = s->engine ? report_json(&s->report, &about) :
-		       json_pack("{ss}", "status", s->state);
+	switch (s->state) {
+	case CONTROL_RUNNING:
+		return "running";
+	case CONTROL_POSTCOPY:
+		return "postcopy-active";
+	case CONTROL_SAVING:
+		return "saving";
+	case CONTROL_SENDING:
+		return "sending";
+	case CONTROL_GIVEN_UP:
+		return s->outgoing_phase == OUTGOING_DONE ? "completed" : "given-up";
+	default:
+		return "ended";
+	}
+}
+
+/* Of the memory that goes to another host. */
+static json_t *sent_json(const struct control_status *s)
+{
+	return json_pack("{sIsIsIsIsI}",
+			 "demand-pages", (json_int_t)s->sent.pages[1],
+			 "background-pages", (json_int_t)s->sent.pages[0],
+			 "duplicate", (json_int_t)(s->sent.zero_pages[0] + s->sent.zero_pages[1]),
+			 "requests", (json_int_t)(s->sent.requests[0] + s->sent.requests[1]),
+			 "failed", (json_int_t)s->sent.failed);
+}
+
+int status_text(const struct control_status *s, char *text, size_t size)
+{
+	const struct report_about about = {
+		.status = state_name(s),
+		.engine = s->engine == PAGER_UFFD ? "uffd" : "kuf",
+		.policy = machine_policy_name(s->policy),
+		.now_ns = s->now_ns,
+	};
+	json_t *json = s->report.armed_ns ? report_json(&s->report, &about) :
+		       json_pack("{ss}", "status", about.status);
 	size_t n;
 
 	if (!json)
@@ -43,6 +78,8 @@ int status_text(const struct status *s, char *text, size_t size)
 	json_object_set_new(json, "epoch", json_integer(s->epoch));
 	json_object_set_new(json, "vcpus", json_integer(s->nr_cpus));
 	json_object_set_new(json, "disk-requests", json_integer(s->disk_requests));
+	if (s->paused_ns)
+		json_object_set_new(json, "sent", sent_json(s));
 	n = json_dumpb(json, text, size, JSON_INDENT(2));
 	json_decref(json);
 	/* It says how much it would be, and writes no 0. */
@@ -124,7 +161,8 @@ int cmd_status(int argc, char **argv)
 {
 	struct control_request request = { .op = CONTROL_STATUS };
 	bool json = argc == 3 && !strcmp(argv[2], "--json");
-	struct control_answer *answer;
+	struct control_reply reply;
+	char text[TEXT_MAX];
 	int err;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
@@ -135,16 +173,17 @@ int cmd_status(int argc, char **argv)
 		fputs(help, stderr);
 		return KUF_EXIT_USAGE;
 	}
-	answer = calloc(1, sizeof(*answer));
-	if (!answer) {
-		kuf_error(-ENOMEM, "no memory");
+	err = control_ask(argv[1], &request, &reply);
+	if (!err && reply.err)
+		err = kuf_error(reply.err, "the VM of %s refused", argv[1]);
+	if (err)
 		return KUF_EXIT_FAILED;
-	}
-	err = control_ask(argv[1], &request, answer);
-	if (!err && json)
-		puts(answer->text);
-	else if (!err)
-		err = status_print(answer->text, stdout);
-	free(answer);
+	err = status_text(&reply.status, text, sizeof(text));
+	if (err)
+		kuf_error(err, "the VM's status");
+	else if (json)
+		puts(text);
+	else
+		err = status_print(text, stdout);
 	return err ? KUF_EXIT_FAILED : KUF_EXIT_OK;
 }

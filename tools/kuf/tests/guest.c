@@ -230,6 +230,15 @@ bool test_wait_for(struct test_run *run, const char *text)
 	return true;
 }
 
+bool test_wait_said(struct test_run *run, const char *text)
+{
+	while (!strstr(run->said, text)) {
+		if (!read_more(run))
+			return false;
+	}
+	return true;
+}
+
 void test_finish(struct test_run *run)
 {
 	while (read_more(run))
