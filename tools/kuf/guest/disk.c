@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -101,9 +100,6 @@ static void *work(void *arg)
 	struct writer *w = arg;
 	unsigned int block = 0;
 	uint64_t sequence;
-
-	/* The memory's turn comes first: what waits for pages gets few turns otherwise. */
-	setpriority(PRIO_PROCESS, 0, 19);
 
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
 		/* Far from what the host has written there. */

@@ -24,7 +24,7 @@
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define TRACE		"/tmp/kuf-trace"
 #define TRACE_EACH	8	/* of so many lines one goes to the host */
-#define PATIENCE	150.0
+#define PATIENCE	300.0
 #define GENERATIONS	5
 #define MOVE_AFTER	"generation 2."	/* it is moved then */
 #define GENERATION_MOVED "generation 3."	/* it is saved then */
@@ -84,7 +84,7 @@ static void start_source(void)
 {
 	static char append[400];
 	char *argv[] = { TEST_KUF, "run", "--kernel=" TEST_KERNEL, "--initrd=" TEST_INITRD, append,
-			 "--mem=160M", "--timeout=200", "--disk=" TEST_DISK, DISK_LATENCY,
+			 "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
 			 "--control=" SOCKET, NULL };
 
 	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64",
@@ -100,8 +100,9 @@ static void migrate(char *fault)
 {
 	char *argv[] = { TEST_KUF, "recv", "--listen=" ADDRESS, "--policy=background",
 			 "--disk=" TEST_DISK, DISK_LATENCY, "--control=" SOCKET_2,
-			 "--timeout=200", "--trace=" TRACE, fault, NULL };
-	char *send[] = { TEST_KUF, "send", SOCKET, ADDRESS, "--latency=1000", NULL };
+			 "--timeout=600", "--trace=" TRACE, fault, NULL };
+	char *send[] = { TEST_KUF, "send", SOCKET, ADDRESS, "--latency=1000",
+			 "--bandwidth=2M", NULL };
 
 	party_start(&destination, "dest", argv);
 	expect(party_wait_for(&destination, false, "listening at", PATIENCE), "it listens");
@@ -141,7 +142,7 @@ static void save(void)
 static void restore(struct party *p, char *name, char *engine)
 {
 	char *argv[] = { TEST_KUF, "restore", SAVED, "--policy=lazy", engine, "--disk=" TEST_DISK,
-			 DISK_LATENCY, "--control=" SOCKET, "--timeout=150", NULL };
+			 DISK_LATENCY, "--control=" SOCKET, "--timeout=600", NULL };
 	struct chain log = chain;
 
 	expect(test_copy(DISK_SAVED, TEST_DISK), "a copy of the disk");
