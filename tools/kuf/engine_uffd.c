@@ -288,7 +288,10 @@ static int round_of(struct pager *p, struct engine_uffd *e)
 		err = receive(e);
 	if (err == -EAGAIN)
 		err = 0;
-	if (!err && fetches_ahead(p))
+	/* It may have room now, and that is not for what nobody waits for. */
+	if (!err)
+		err = ask_needs(e);
+	if (!err && !e->nr_needs && fetches_ahead(p))
 		err = fetch_ahead(e);
 	if (e->counts.demand >= REPORT_WORKING_SET)
 		pager_note_time(&p->shared->working_set_ns);
@@ -329,9 +332,15 @@ static void *serve_thread(void *arg)
 {
 	struct pager *p = arg;
 
-	p->server.err = serve(p, p->uffd, p->server.stop);
-	if (p->server.err)
-		vm_stop(p->vm, KUF_EXIT_PAGER);
+	int err = serve(p, p->uffd, p->server.stop);
+
+	if (!err)
+		return NULL;
+	__atomic_store_n(&p->server.err, err, __ATOMIC_SEQ_CST);
+	vm_stop(p->vm, KUF_EXIT_PAGER);
+	/* Whoever cancels does this and looks then for an error: one of the two sees both. */
+	if (__atomic_load_n(&p->cancelled, __ATOMIC_SEQ_CST))
+		engine_uffd_cancel(p);
 	return NULL;
 }
 
@@ -427,7 +436,7 @@ void engine_uffd_cancel(struct pager *p)
 {
 	struct uffdio_range range;
 
-	if (!p->uffd || !p->server.err)
+	if (!p->uffd || !__atomic_load_n(&p->server.err, __ATOMIC_SEQ_CST))
 		return;
 	range.start = (uintptr_t)p->vm->mem.area;
 	range.len = p->vm->mem.size;

@@ -289,7 +289,7 @@ void pager_cancel(struct pager *p)
 	struct pager_waiter *w;
 
 	pthread_mutex_lock(&p->lock);
-	__atomic_store_n(&p->cancelled, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&p->cancelled, true, __ATOMIC_SEQ_CST);
 	for (w = p->waiters; w; w = w->next)
 		kuf_wait_cancel(&w->waiter);
 	pthread_mutex_unlock(&p->lock);
