@@ -237,14 +237,6 @@ void vcpus_join(struct vm *vm)
 	}
 }
 
-void vcpus_say_where(struct vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < vm->nr_vcpus; i++)
-		vcpu_say_where(&vm->vcpus[i]);
-}
-
 void vcpus_destroy(struct vm *vm)
 {
 	unsigned int i;

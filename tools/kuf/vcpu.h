@@ -30,8 +30,6 @@ int vcpus_pause(struct vm *vm);
 void vcpus_resume(struct vm *vm);
 /* After vm_stop(): makes them leave the guest and end. */
 void vcpus_join(struct vm *vm);
-/* After vcpus_join(). */
-void vcpus_say_where(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */
