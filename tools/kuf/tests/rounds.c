@@ -51,7 +51,7 @@ static void boot(const char *backing, const char *cpus, unsigned int generations
 {
 	char append[320], ncpus[20], kind[20];
 	char *argv[16] = { TEST_KUF, "run", "--kernel=" TEST_KERNEL, "--initrd=" TEST_INITRD,
-			 append, ncpus, kind, "--mem=96M", "--timeout=120",
+			 append, ncpus, kind, "--mem=96M", "--timeout=300",
 			 "--disk=" TEST_DISK, "--control=" SOCKET };
 
 	test_make_disk();
@@ -65,7 +65,7 @@ static void boot(const char *backing, const char *cpus, unsigned int generations
 static void restore(bool lazy, char *pager)
 {
 	char *argv[16] = { TEST_KUF, "restore", SAVED, lazy ? "--policy=lazy" : "--policy=eager",
-			 "--timeout=120", "--disk=" TEST_DISK, "--control=" SOCKET, pager };
+			 "--timeout=300", "--disk=" TEST_DISK, "--control=" SOCKET, pager };
 
 	test_start(&run, argv);
 }
