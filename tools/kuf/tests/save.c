@@ -25,7 +25,7 @@
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define TINY		"/tmp/kuf-tiny"
 #define LINUX		"--kernel=" TEST_KERNEL
-#define GENERATIONS	16
+#define GENERATIONS	32
 
 static struct test_run run, other;
 static char nonce[40];
