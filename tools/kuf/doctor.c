@@ -145,9 +145,9 @@ static void check_kvm(void)
 		problems++;
 		say("problem", "/dev/kvm: %s", strerror(err));
 		if (err == EACCES || err == EPERM)
-			fix("become a member of its group: usermod -aG kvm $USER, and log in again");
+			fix("usermod -aG kvm $USER (its group), and log in again");
 		else
-			fix("modprobe kvm_amd (or kvm_intel); in a VM, its host must allow nested virtualisation");
+			fix("modprobe kvm_amd or kvm_intel; in a VM its host must allow nesting");
 		return;
 	}
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -165,7 +165,7 @@ static void check_kvm(void)
 	if (!*npt)
 		npt = read_line("/sys/module/kvm_intel/parameters/ept");
 	if (*npt && *npt != 'Y' && *npt != '1')
-		say("note", "nested paging is off: KVM walks the guest's page tables itself, run --lazy wants --features=own");
+		say("note", "nested paging is off: run --lazy wants --features=own");
 	else if (*npt)
 		say("ok", "nested paging");
 }
@@ -179,7 +179,7 @@ static void check_uffd(void)
 		say("ok", "userfaultfd for faults in the kernel: --engine=uffd");
 		close(fd);
 	} else if (errno == EPERM) {
-		say("note", "no userfaultfd for faults in the kernel (vm.unprivileged_userfaultfd is %s): no --engine=uffd",
+		say("note", "no --engine=uffd: vm.unprivileged_userfaultfd is %s",
 		    read_line("/proc/sys/vm/unprivileged_userfaultfd"));
 		fix("be root, or sysctl vm.unprivileged_userfaultfd=1");
 	} else {

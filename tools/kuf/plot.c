@@ -39,11 +39,11 @@ static const char after[] =
 "set multiplot layout 2,1 title 'Guest memory, as it came' font 'sans,15'\n"
 "set xlabel 'seconds'\n"
 "set ylabel 'address, MiB'\n"
-"plot for [i=1:4] $data index i-1 using ($1/1e6):($2/1048576) title columnhead(1) "
+"plot for [i=1:4] $data index i-1 using ($1/1e6):($2/1048576) title columnhead(1) \\\n"
 "with points pt 7 ps 0.4 lc rgb colour[i]\n"
 "set ylabel 'latency, us'\n"
 "set logscale y\n"
-"plot for [i=1:4] $data index i-1 using ($1/1e6):($3 > 0 ? $3 : 0.5) title columnhead(1) "
+"plot for [i=1:4] $data index i-1 using ($1/1e6):($3 > 0 ? $3 : 0.5) title columnhead(1) \\\n"
 "with points pt 7 ps 0.4 lc rgb colour[i]\n"
 "unset multiplot\n";
 
@@ -78,7 +78,8 @@ static bool parse(const char *line, struct fault *f)
 	char kind[24], latency[24], end, *rest;
 	int k;
 
-	if (sscanf(line, "%llu 0x%llx %23s %23s %c", &f->time_us, &f->gpa, kind, latency, &end) != 4)
+	if (sscanf(line, "%llu 0x%llx %23s %23s %c", &f->time_us, &f->gpa, kind, latency,
+		   &end) != 4)
 		return false;
 	k = kind_by_name(kind);
 	f->kind = k;
@@ -167,7 +168,7 @@ static void print_data(FILE *to, const struct faults *all)
 
 static int draw(const struct faults *all, const char *png)
 {
-	char *argv[] = { "gnuplot", NULL };
+	char *argv[2] = { "gnuplot" };
 	posix_spawn_file_actions_t actions;
 	int fds[2], err, status;
 	pid_t pid;

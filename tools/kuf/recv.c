@@ -34,8 +34,8 @@ struct recv {
 	struct progress progress;
 };
 
-enum { OPT_LISTEN = 256, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL, OPT_TIMEOUT,
-	OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
+enum { OPT_LISTEN = 256, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
+	OPT_TIMEOUT, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },

@@ -91,7 +91,8 @@ static void write_line(struct trace_source *t, u64 now, u64 gpa, const char *kin
 	int n;
 
 	if (since)
-		snprintf(latency, sizeof(latency), "%llu", (unsigned long long)(now - since) / 1000);
+		snprintf(latency, sizeof(latency), "%llu",
+			 (unsigned long long)(now - since) / 1000);
 	n = snprintf(line, sizeof(line), "%llu 0x%llx %s%s %s\n",
 		     (unsigned long long)(now - t->started_ns) / 1000, (unsigned long long)gpa,
 		     kind, zero, latency);

@@ -41,7 +41,7 @@ static inline uint64_t guest_log_hash(uint64_t before, uint64_t number, uint64_t
  * the second half anew.
  */
 #define GUEST_DISK			"/dev/vda"
-#define GUEST_DISK_SIZE			(2ul << 20)
+#define GUEST_DISK_SIZE			(1024ul << 10)
 #define GUEST_DISK_GENERATION		1234
 
 #endif /* KUF_GUEST_PATTERN_H */

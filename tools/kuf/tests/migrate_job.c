@@ -30,7 +30,7 @@
 #define GENERATION_MOVED "generation 3."	/* it is saved then */
 #define AFTERWARDS	"generation 4."
 #define ENOUGH_PAGES	1000
-#define DISK_LATENCY	"--disk-latency=8000"
+#define DISK_LATENCY	"--disk-latency=20000"
 
 /* What kuf says. */
 #define DEMAND		" pages on demand"
@@ -83,8 +83,8 @@ static bool command(struct party *p, char *name, ...)
 static void start_source(void)
 {
 	static char append[400];
-	char *argv[] = { TEST_KUF, "run", "--kernel=" TEST_KERNEL, "--initrd=" TEST_INITRD, append,
-			 "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
+	char *argv[16] = { TEST_KUF, "run", "--kernel=" TEST_KERNEL, "--initrd=" TEST_INITRD,
+			 append, "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
 			 "--control=" SOCKET, NULL };
 
 	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64",
@@ -98,11 +98,11 @@ static void start_source(void)
 /* To another kuf, whose requests are replied to late. */
 static void migrate(char *fault)
 {
-	char *argv[] = { TEST_KUF, "recv", "--listen=" ADDRESS, "--policy=background",
+	char *argv[16] = { TEST_KUF, "recv", "--listen=" ADDRESS, "--policy=background",
 			 "--disk=" TEST_DISK, DISK_LATENCY, "--control=" SOCKET_2,
 			 "--timeout=600", "--trace=" TRACE, fault, NULL };
-	char *send[] = { TEST_KUF, "send", SOCKET, ADDRESS, "--latency=1000",
-			 "--bandwidth=2M", NULL };
+	char *send[16] = { TEST_KUF, "send", SOCKET, ADDRESS, "--latency=1000",
+			 "--bandwidth=1M", NULL };
 
 	party_start(&destination, "dest", argv);
 	expect(party_wait_for(&destination, false, "listening at", PATIENCE), "it listens");
@@ -141,7 +141,7 @@ static void save(void)
 /* From the file, by one engine; the same work for both. */
 static void restore(struct party *p, char *name, char *engine)
 {
-	char *argv[] = { TEST_KUF, "restore", SAVED, "--policy=lazy", engine, "--disk=" TEST_DISK,
+	char *argv[16] = { TEST_KUF, "restore", SAVED, "--policy=lazy", engine, "--disk=" TEST_DISK,
 			 DISK_LATENCY, "--control=" SOCKET, "--timeout=600", NULL };
 	struct chain log = chain;
 
@@ -190,6 +190,12 @@ static void show_owner(const char *name, double from, double to)
 	printf("  %-12s %8.3f %8.3f\n", name, from, to);
 }
 
+static void show_pages(const char *what, const struct party *p)
+{
+	printf("  %-26s %6lld pages on demand, %lld wrong\n", what, number_before(p, DEMAND),
+	       number_before(p, " wrong"));
+}
+
 /* What it came to, for people. */
 static void conclude(void)
 {
@@ -210,17 +216,17 @@ static void conclude(void)
 	printf("  same guest: nonce %016llx, log of %u generations, head %016llx\n",
 	       (unsigned long long)log_at_end.nonce, log_at_end.generation,
 	       (unsigned long long)log_at_end.hash);
-	printf("  %lld disk requests in flight at the switch-over", number_before(&source, IN_FLIGHT));
+	printf("  %lld disk requests in flight at the switch-over",
+	       number_before(&source, IN_FLIGHT));
 	if (disk)
 		printf("; %.*s", (int)strcspn(disk, "\n"), disk + strlen("guest: "));
-	printf("\n  migrated, 1 ms of latency:      %6lld pages on demand, %lld wrong\n",
-	       number_before(&destination, DEMAND), number_before(&destination, " wrong"));
-	printf("  restored lazily, KVM userfault: %6lld pages on demand, %lld wrong; 64 MiB once more in %.1f s\n",
-	       number_before(&restored, DEMAND), number_before(&restored, " wrong"),
-	       working_time(&restored));
-	printf("  the same, userfaultfd:          %6lld pages on demand, %lld wrong; 64 MiB once more in %.1f s, ratio %.2f\n\n",
-	       number_before(&compared, DEMAND), number_before(&compared, " wrong"),
-	       working_time(&compared), working_time(&compared) / working_time(&restored));
+	printf("\n");
+	show_pages("migrated, 1 ms of latency", &destination);
+	show_pages("restored, KVM userfault", &restored);
+	show_pages("restored, userfaultfd", &compared);
+	printf("  64 MiB once more after that: %.1f s, by userfaultfd %.1f s, ratio %.2f\n\n",
+	       working_time(&restored), working_time(&compared),
+	       working_time(&compared) / working_time(&restored));
 	fflush(stdout);
 }
 
