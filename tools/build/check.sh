@@ -121,6 +121,9 @@ check_docs()
 		sphinx-build -q -n -W --keep-going -b html "$dir" "$dir/out" 2>&1 |
 			sed "s|$dir/index.rst|${f#"$REPO"/}|; /^WARNING: dot command/d" || true
 	done
+	for f in "${all[@]}"; do
+		[[ $f != *.[1-9] ]] || mandoc -Tlint -W warning "$f" || true
+	done
 }
 
 check_checkpatch()

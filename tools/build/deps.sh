@@ -15,17 +15,15 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 packages=(
-	# kernel and static selftests; libkuf
+	# kernel and static selftests; libkuf, kuf
 	build-essential libc6-dev make gcc binutils flex bison bc perl libelf-dev
-	libssl-dev xz-utils gzip ccache rsync uuid-dev pkg-config
+	libssl-dev xz-utils gzip ccache rsync uuid-dev pkg-config libjansson-dev
 	# fetching and applying
 	git debian-archive-keyring ca-certificates util-linux
 	# the test VM; the ROM package is no dependency everywhere
 	qemu-system-x86 ipxe-qemu cpio
-	# make check, plots
-	# the model of the migration protocol
-	spin
-	sparse shellcheck python3 python3-sphinx gnuplot-nox
+	# make check, plots; the model of the migration protocol
+	sparse shellcheck python3 python3-sphinx gnuplot-nox mandoc spin
 )
 
 if [[ ${1:-} == --list ]]; then

@@ -39,6 +39,7 @@ host_tests()
 	local started=$SECONDS name
 	say "== host tests"
 	for name in apply uapi accessors libkuf protocol; do
+	for name in apply uapi accessors libkuf kuf; do
 		# A failure counts in the end, by its KTAP; nothing else depends on it.
 		"$REPO/tests/$name/run.sh" >"$BUILD/host-$name.ktap" || true
 		grep -vE '^(ok|# ( |ok|Subtest|KTAP|1\.\.))' "$BUILD/host-$name.ktap" >&2 || true
@@ -64,7 +65,10 @@ static_checks()
 case $goal in
 run)
 	kernel "$CONFIG"
-	"$KUF_BIN/demo.sh"
+	rc=0
+	"$KUF_BIN/demo.sh" || rc=$?
+	"$KUF_BIN/job.sh"
+	exit "$rc"
 	;;
 bench)
 	kernel "$CONFIG"
@@ -74,6 +78,7 @@ test)
 	kernel "$CONFIG"
 	host_tests
 	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,protocol}.ktap
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap
 	;;
 test-all)
 	kernel debug
@@ -85,6 +90,7 @@ test-all)
 	record debug-tests $((SECONDS - started))
 	kernel fast
 	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,protocol}.ktap "$BUILD"/debug-{quick,debug}.ktap)
+	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS

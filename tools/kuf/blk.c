@@ -99,6 +99,16 @@ static int carry_out(struct blk *blk, const struct virtbuf *bufs, int n, u32 *wr
 	return 0;
 }
 
+/* What is not taken yet when the disk is paused stays in the guest's queue. */
+static bool may_take(struct blk *blk)
+{
+	unsigned int latency_us = READ_ONCE(blk->latency_us);
+
+	if (latency_us && !READ_ONCE(blk->paused))
+		usleep(latency_us);
+	return !READ_ONCE(blk->paused);
+}
+
 /* Without the lock: registers of the queue do not change while it is ready and busy. */
 static int work(struct blk *blk)
 {
@@ -107,8 +117,8 @@ static int work(struct blk *blk)
 	u32 written;
 	u16 head;
 
-	while (!READ_ONCE(blk->paused) &&
-	       (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
+	blk->more = false;
+	while (may_take(blk) && (n = virtqueue_take(&blk->queue, bufs, &head)) > 0) {
 		written = 0;
 		err = carry_out(blk, bufs, n, &written);
 		if (!err)
@@ -116,6 +126,10 @@ static int work(struct blk *blk)
 		if (err)
 			return err;
 		did++;
+		/* A slow one tells of each when it is done. */
+		blk->more = READ_ONCE(blk->latency_us);
+		if (blk->more)
+			break;
 	}
 	blk->requests += did;
 	if (n < 0)
@@ -147,7 +161,7 @@ static void *serve(void *arg)
 		pthread_mutex_lock(&blk->lock);
 		blk->busy = false;
 		/* There may be more in the queue. */
-		blk->kicked |= blk->paused;
+		blk->kicked |= blk->paused || blk->more;
 		pthread_cond_broadcast(&blk->cond);
 		if (r < 0) {
 			kuf_error(r, "the disk: the guest's queue is not sound, or not to be had");
@@ -168,7 +182,7 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path)
 	struct stat st;
 	int err;
 
-	*blk = (struct blk){ .vm = vm, .queue.vm = vm };
+	*blk = (struct blk){ .vm = vm, .path = path, .queue.vm = vm };
 	pthread_mutex_init(&blk->lock, NULL);
 	pthread_cond_init(&blk->cond, NULL);
 	blk->fd = open(path, O_RDWR | O_CLOEXEC);
@@ -219,6 +233,49 @@ void blk_resume(struct blk *blk)
 	set_paused(blk, false);
 }
 
+unsigned int blk_in_flight(struct blk *blk)
+{
+	int nr = 0;
+
+	if (!blk->has_thread)
+		return 0;
+	pthread_mutex_lock(&blk->lock);
+	if (blk->queue.ready && !blk->broken)
+		nr = virtqueue_pending(&blk->queue);
+	pthread_mutex_unlock(&blk->lock);
+	return nr > 0 ? nr : 0;
+}
+
+int blk_let_go(struct blk *blk)
+{
+	if (!blk->has_thread)
+		return 0;
+	if (fdatasync(blk->fd))
+		return kuf_error(-errno, "%s", blk->path);
+	close(blk->fd);
+	blk->fd = -1;
+	return 0;
+}
+
+int blk_reopen(struct blk *blk)
+{
+	struct stat st;
+	int fd;
+
+	if (!blk->has_thread)
+		return 0;
+	fd = open(blk->path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return kuf_error(-errno, "%s", blk->path);
+	if (fstat(fd, &st) || st.st_size / SECTOR != blk->sectors) {
+		close(fd);
+		return kuf_error(0, "%s has another size now", blk->path);
+	}
+	close(blk->fd);
+	blk->fd = fd;
+	return 0;
+}
+
 void blk_stop(struct blk *blk)
 {
 	if (!blk->has_thread)
@@ -229,6 +286,7 @@ void blk_stop(struct blk *blk)
 	pthread_mutex_unlock(&blk->lock);
 	pthread_join(blk->thread, NULL);
 	blk->has_thread = false;
-	close(blk->fd);
+	if (blk->fd >= 0)
+		close(blk->fd);
 	kuf_say("disk: %llu requests", (unsigned long long)blk->requests);
 }

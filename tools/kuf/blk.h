@@ -15,7 +15,8 @@
 /* A disk: virtio-blk behind virtio-mmio (version 2), with a thread of its own. */
 struct blk {
 	struct vm *vm;
-	int fd;
+	const char *path;
+	int fd;			/* -1: let go */
 	u64 sectors;
 
 	pthread_mutex_t lock;	/* all below */
@@ -25,7 +26,9 @@ struct blk {
 	bool stop, kicked, broken;
 	bool busy;		/* the thread works, without the lock */
 	bool paused;		/* it takes no further request */
+	bool more;		/* the thread's: it has left requests in the queue */
 	u64 requests;
+	unsigned int latency_us;	/* of each request, for the sake of it */
 
 	/* Registers. */
 	u32 status, isr, device_features_sel, driver_features_sel, queue_sel;
@@ -41,6 +44,15 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path);
  */
 void blk_pause(struct blk *blk);
 void blk_resume(struct blk *blk);
+/*
+ * While it is paused: what was written is durable, and the file is closed, for another
+ * host to go on with it.  After an error it is as before.
+ */
+int blk_let_go(struct blk *blk);
+/* While it is paused, and was not used yet: what another host wrote is to be seen. */
+int blk_reopen(struct blk *blk);
+/* While it is paused: requests that the guest waits for; 0 if there is no sound queue. */
+unsigned int blk_in_flight(struct blk *blk);
 /* After the vCPUs; also for one that was never started. */
 void blk_stop(struct blk *blk);
 

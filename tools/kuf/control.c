@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The control socket of a VM that runs.  A VM that was saved ends, as what goes on is
- * the saved one; when saving fails it goes on.
+ * The control socket of a VM that runs.  A VM that was saved or sent ends, as what goes
+ * on is the saved or sent one; when that fails it goes on, unless it was given up.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "migrate.h"
 #include "snapshot.h"
 
 int control_address(struct sockaddr_un *address, const char *path)
@@ -25,37 +26,192 @@ int control_address(struct sockaddr_un *address, const char *path)
 	return 0;
 }
 
+int control_ask(const char *path, const struct control_request *request,
+		struct control_reply *reply)
+{
+	struct sockaddr_un address;
+	int fd, err;
+
+	err = control_address(&address, path);
+	if (err)
+		return err;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return kuf_error(-errno, "socket");
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		err = kuf_error(-errno, "%s", path);
+	else if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) ||
+		 recv(fd, reply, sizeof(*reply), 0) != sizeof(*reply))
+		err = kuf_error(-EPIPE, "the VM of %s does not answer", path);
+	close(fd);
+	return err;
+}
+
 static int save(struct machine *m, const char *path)
 {
 	int err = machine_pause(m);
 
-	if (!err)
-		err = snapshot_write(m, path);
-	else
+	if (err) {
 		kuf_error(err, "the VM has ended");
+	} else {
+		machine_say_paused(m);
+		err = snapshot_write(m, path);
+	}
 	if (err)
 		machine_resume(m);
 	return err;
+}
+
+static int send_vm(struct control *c, const struct control_request *request)
+{
+	struct net_address to;
+	int err;
+
+	c->outgoing = (struct outgoing){
+		.cancel = c->stop,
+		.origin.latency_ns = request->latency_us * 1000,
+		.origin.bandwidth = request->bandwidth,
+	};
+	err = net_parse(&to, request->text);
+	return err ?: migrate_send(c->machine, &c->outgoing, &to);
+}
+
+static u32 state_of(struct control *c, const struct kuf_report *report)
+{
+	if (vm_is_stopped(&c->machine->vm))
+		return CONTROL_ENDED;
+	if (READ_ONCE(c->outgoing.given_up))
+		return CONTROL_GIVEN_UP;
+	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
+		return c->request.op == CONTROL_SAVE ? CONTROL_SAVING : CONTROL_SENDING;
+	return report->armed_ns && !report->populated_ns ? CONTROL_POSTCOPY : CONTROL_RUNNING;
+}
+
+static void fill_status(struct control *c, struct control_status *status)
+{
+	const struct outgoing *o = &c->outgoing;
+	const struct machine *m = c->machine;
+	int i;
+
+	*status = (struct control_status){
+		.outgoing_phase = READ_ONCE(o->phase),
+		.epoch = m->epoch,
+		.mem_size = m->vm.mem.size,
+		.nr_cpus = m->vm.nr_vcpus,
+		.has_disk = m->has_blk,
+		.disk_requests = m->has_blk ? READ_ONCE(m->blk.requests) : 0,
+		.engine = m->pager.config.engine,
+		.policy = m->pager.config.policy.kind,
+		.now_ns = stream_now_ns(),
+		.paused_ns = READ_ONCE(o->paused_ns),
+		.go_ns = READ_ONCE(o->go_ns),
+		.started_ns = READ_ONCE(o->origin.started_ns),
+		.sent.failed = READ_ONCE(o->origin.counts.failed),
+	};
+	memcpy(status->session, m->session, sizeof(status->session));
+	for (i = 0; i < 2; i++) {
+		status->sent.requests[i] = READ_ONCE(o->origin.counts.requests[i]);
+		status->sent.pages[i] = READ_ONCE(o->origin.counts.pages[i]);
+		status->sent.zero_pages[i] = READ_ONCE(o->origin.counts.zero_pages[i]);
+	}
+	machine_report(c->machine, &status->report);
+	status->state = state_of(c, &status->report);
+}
+
+/* Closes @fd. */
+static void reply(struct control *c, int fd, int err, bool given_up)
+{
+	struct control_reply reply = { .err = err, .given_up = given_up };
+
+	fill_status(c, &reply.status);
+	send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
+	close(fd);
+}
+
+/* The VM ends here if it goes on elsewhere, or cannot any more. */
+static void *do_job(void *arg)
+{
+	struct control *c = arg;
+	const struct control_request *r = &c->request;
+	bool given_up = false;
+	int err;
+
+	if (r->op == CONTROL_SAVE) {
+		err = save(c->machine, r->text);
+	} else {
+		err = send_vm(c, r);
+		given_up = c->outgoing.given_up;
+	}
+	reply(c, c->job_fd, err, given_up);
+	__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
+	if (!err)
+		vm_stop(&c->machine->vm, KUF_EXIT_OK);
+	else if (given_up)
+		vm_stop(&c->machine->vm, KUF_EXIT_LOST);
+	return NULL;
+}
+
+static void join_job(struct control *c)
+{
+	if (c->has_job)
+		pthread_join(c->job, NULL);
+	c->has_job = false;
+}
+
+/* Takes @fd over. */
+static int start_job(struct control *c, int fd, const struct control_request *request)
+{
+	int err;
+
+	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
+		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
+	join_job(c);
+	if (vm_is_stopped(&c->machine->vm))
+		return kuf_error(-ESRCH, "the VM has ended");
+	c->request = *request;
+	c->job_fd = fd;
+	__atomic_store_n(&c->busy, true, __ATOMIC_RELEASE);
+	err = -pthread_create(&c->job, NULL, do_job, c);
+	c->has_job = !err;
+	if (err)
+		__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
+	return err ? kuf_error(err, "a thread to save or send the VM") : 0;
+}
+
+static bool is_sound(const struct control_request *r, ssize_t size)
+{
+	if (size != sizeof(*r) || r->reserved || !memchr(r->text, 0, sizeof(r->text)))
+		return false;
+	switch (r->op) {
+	case CONTROL_SAVE:
+		return r->text[0] == '/';
+	case CONTROL_SEND:
+		return r->latency_us <= CONTROL_LATENCY_MAX;
+	case CONTROL_STATUS:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static void answer(struct control *c, int fd)
 {
 	struct timeval patience = { .tv_sec = 5 };
 	struct control_request request;
-	struct control_reply reply = {};
 	ssize_t n;
+	int err = 0;
 
 	/* One who connects and says nothing keeps others waiting, but not for long. */
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	n = recv(fd, &request, sizeof(request), 0);
-	if (n != sizeof(request) || request.path[0] != '/' ||
-	    !memchr(request.path, 0, sizeof(request.path)))
-		reply.err = kuf_error(-EPROTO, "a malformed request to the control socket");
-	else
-		reply.err = save(c->machine, request.path);
-	send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
-	if (!reply.err)
-		vm_stop(&c->machine->vm, KUF_EXIT_OK);
+	if (!is_sound(&request, n)) {
+		err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	} else if (request.op != CONTROL_STATUS) {
+		err = start_job(c, fd, &request);
+		if (!err)
+			return;
+	}
+	reply(c, fd, err, false);
 }
 
 static void *serve(void *arg)
@@ -78,7 +234,6 @@ static void *serve(void *arg)
 		if (fd < 0)
 			continue;
 		answer(c, fd);
-		close(fd);
 	}
 	return NULL;
 }
@@ -138,6 +293,7 @@ void control_stop(struct control *c)
 		kuf_error(-errno, "eventfd");
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
+	join_job(c);
 	unlink(c->path);
 	close(c->socket);
 	close(c->stop);

@@ -5,27 +5,82 @@
 #include <limits.h>
 
 #include "machine.h"
+#include "outgoing.h"
+#include "report.h"
 
 /*
- * A socket by which the VM can be saved.  Whoever can connect to it can stop the VM and
- * have a file written by it: it is the user's own, of mode 0600.
+ * A socket by which the VM can be saved, sent elsewhere, and asked how it is.  Whoever
+ * can connect to it can stop the VM and have a file written by it: it is the user's own,
+ * of mode 0600.
+ *
+ * One thread listens and answers what takes no time.  What takes long (a job) is done
+ * by another one, one job at a time, which takes the connection with it.
  */
-struct control {
-	struct machine *machine;
-	const char *path;
-	int socket;
-	int stop;		/* eventfd */
-	pthread_t thread;
-	bool has_thread;
+enum control_op {
+	CONTROL_SAVE = 1,	/* to the file text */
+	CONTROL_SEND,		/* to the address text */
+	CONTROL_STATUS,
 };
+
+#define CONTROL_LATENCY_MAX	10000000
 
 /* Of one packet each way. */
 struct control_request {
-	char path[PATH_MAX];	/* absolute, ends with 0 */
+	u32 op;
+	u32 reserved;		/* 0 */
+	u64 latency_us;		/* CONTROL_SEND: up to CONTROL_LATENCY_MAX */
+	u64 bandwidth;		/* the same: bytes a second, 0: no limit */
+	char text[PATH_MAX];	/* ends with 0; a file: absolute */
+};
+
+enum control_state {
+	CONTROL_RUNNING,	/* all of its memory is here */
+	CONTROL_POSTCOPY,	/* it runs, and memory still comes from elsewhere */
+	CONTROL_SAVING,
+	CONTROL_SENDING,	/* outgoing_phase says more */
+	CONTROL_GIVEN_UP,	/* it runs elsewhere, and its memory goes there */
+	CONTROL_ENDED,
+};
+
+/* How a VM is.  Times: nanoseconds of CLOCK_MONOTONIC, 0: not yet. */
+struct control_status {
+	u32 state;		/* enum control_state */
+	u32 outgoing_phase;	/* enum outgoing_phase, of the last one sent */
+	u8 session[16];
+	u64 epoch;
+	u64 mem_size;
+	u32 nr_cpus;
+	u32 has_disk;
+	u64 disk_requests;
+	u32 engine;		/* enum pager_engine */
+	u32 policy;		/* enum kuf_policy_kind */
+	u64 now_ns;
+	u64 paused_ns, go_ns, started_ns;	/* of the last one sent */
+	struct origin_counts sent;
+	struct kuf_report report;	/* of what came, or comes, from elsewhere */
 };
 
 struct control_reply {
 	s32 err;
+	u32 given_up;		/* CONTROL_SEND failed after the VM was given up */
+	struct control_status status;
+};
+
+struct control {
+	struct machine *machine;
+	const char *path;
+	int socket;
+	int stop;		/* eventfd; jobs end too */
+	pthread_t thread;
+	bool has_thread;
+
+	/* The job: begun and joined by the thread that listens, apart from @busy. */
+	pthread_t job;
+	bool has_job;
+	bool busy;		/* atomic */
+	int job_fd;
+	struct control_request request;
+	struct outgoing outgoing;
 };
 
 int control_start(struct control *c, struct machine *m, const char *path);
@@ -35,5 +90,9 @@ void control_stop(struct control *c);
 /* Sets @address; -EINVAL after a message when @path is too long. */
 struct sockaddr_un;
 int control_address(struct sockaddr_un *address, const char *path);
+
+/* The other side: asks the VM of socket @path.  -errno after a message. */
+int control_ask(const char *path, const struct control_request *request,
+		struct control_reply *reply);
 
 #endif /* KUF_CONTROL_H */

@@ -12,18 +12,12 @@
 int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
 {
 	int64_t offset = len ? mem_offset(&vm->mem, gpa, len) : -1;
-	u64 page;
 	int err;
 
-	/* Whether it is read or written makes no difference as long as pages are whole. */
-	(void)write;
 	if (offset < 0)
 		return -EFAULT;
-	for (page = offset / PAGE_SIZE; vm->mem.bitmap && page <= (offset + len - 1) / PAGE_SIZE;
-	     page++) {
-		if (!mem_bit_test(vm->mem.bitmap, page))
-			continue;
-		err = pager_need(vm->pager, mem_gpa(&vm->mem, page * PAGE_SIZE));
+	if (vm->pager) {
+		err = pager_access(vm->pager, gpa, len, write);
 		if (err)
 			return err;
 	}

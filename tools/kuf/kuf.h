@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-#ifndef KUF_KUF_H
-#define KUF_KUF_H
+#ifndef KUF_TOOL_H
+#define KUF_TOOL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ static inline u64 align_up(u64 x, u64 align)
 }
 
 /* What kuf ends with; the README explains them to users. */
-enum kuf_exit {
+enum kuf_exit_code {
 	KUF_EXIT_OK = 0,	/* the guest reset itself */
 	KUF_EXIT_FAILED = 1,	/* something that kuf needs could not be had */
 	KUF_EXIT_USAGE = 2,	/* the command line */
@@ -43,6 +43,7 @@ enum kuf_exit {
 	KUF_EXIT_PAGER = 4,	/* the pager failed, or served a page not just once */
 	KUF_EXIT_TIMEOUT = 5,	/* --timeout passed */
 	KUF_EXIT_KVM = 6,	/* KVM could not go on with the guest */
+	KUF_EXIT_LOST = 7,	/* it moved, and the other host was lost before all was there */
 	KUF_EXIT_GUEST = 64,	/* 64 to 127: what the guest wrote to the exit port */
 };
 
@@ -60,5 +61,10 @@ void kuf_say(const char *fmt, ...);
 int cmd_run(int argc, char **argv);
 int cmd_save(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
+int cmd_send(int argc, char **argv);
+int cmd_recv(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_plot(int argc, char **argv);
 
-#endif /* KUF_KUF_H */
+#endif /* KUF_TOOL_H */

@@ -5,21 +5,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "machine.h"
 #include "reset.h"
 
 void machine_init(struct machine *m)
 {
 	*m = (struct machine){
-		.source_fd = -1,
-		.counts_fd = -1,
 		.console_fd = -1,
-		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1, .bitmap_fd = -1 } },
+		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1 } },
 	};
+	pager_init(&m->pager);
 }
 
 int machine_plug_devices(struct machine *m, const char *console, const char *disk)
@@ -44,49 +41,19 @@ int machine_plug_devices(struct machine *m, const char *console, const char *dis
 	return err;
 }
 
-int machine_enable_userfault(struct machine *m, enum pager_mode how, bool own)
+int machine_fork_pager(struct machine *m, const struct pager_config *config)
 {
-	u64 features = KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS;
-
-	if (how != PAGER_EXIT)
-		features |= KVM_USERFAULT_FEATURE_FD;
-	if (own)
-		features |= KVM_USERFAULT_FEATURE_OWN;
-	return vm_enable_userfault(&m->vm, features);
+	return pager_fork(&m->pager, config);
 }
 
-int machine_start_pager(struct machine *m, enum pager_mode how)
+int machine_start_pager(struct machine *m, const struct pager_config *config)
 {
-	struct pager *pager = &m->pager;
-	void *counts;
-	int err;
+	return pager_start(&m->pager, &m->vm, config);
+}
 
-	m->counts_fd = mem_file("kuf-counts", pager_counts_size(m->vm.mem.size), &counts);
-	if (m->counts_fd < 0)
-		return m->counts_fd;
-	*pager = (struct pager){
-		.mode = how,
-		.mem = m->vm.mem,
-		.source = m->source,
-		.uffd = -1,
-		.remote_fd = -1,
-		.ask_fd = -1,
-		.counts = counts,
-	};
-	pthread_mutex_init(&pager->lock, NULL);
-	m->vm.pager = pager;
-	if (how == PAGER_EXIT)
-		return 0;
-
-	pager->uffd = vm_userfault_fd(&m->vm);
-	if (pager->uffd < 0)
-		return pager->uffd;
-	if (how == PAGER_THREAD)
-		return server_start_thread(&m->server, pager);
-	err = server_start_process(&m->server, pager, m->source_fd, m->counts_fd);
-	close(pager->uffd);
-	pager->uffd = -1;
-	return err;
+void machine_report(struct machine *m, struct kuf_report *report)
+{
+	pager_report(&m->pager, report);
 }
 
 int machine_pause(struct machine *m)
@@ -99,10 +66,22 @@ int machine_pause(struct machine *m)
 	return err;
 }
 
+void machine_say_paused(struct machine *m)
+{
+	kuf_say("the guest stands still, %u disk requests in flight", blk_in_flight(&m->blk));
+}
+
 void machine_resume(struct machine *m)
 {
 	blk_resume(&m->blk);
 	vcpus_resume(&m->vm);
+}
+
+/* Of all who wait for a page: nobody may fill it any more. */
+static void let_go(struct machine *m)
+{
+	vcpus_kick(&m->vm);
+	pager_cancel(&m->pager);
 }
 
 int machine_wait(struct machine *m, int err, unsigned int timeout_s)
@@ -110,12 +89,14 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s)
 	if (err) {
 		/* Threads may be there already. */
 		vm_stop(&m->vm, KUF_EXIT_FAILED);
+		let_go(m);
 		return KUF_EXIT_FAILED;
 	}
 	if (vm_wait(&m->vm, timeout_s)) {
 		kuf_error(0, "the guest still runs after %u seconds", timeout_s);
 		vm_stop(&m->vm, KUF_EXIT_TIMEOUT);
 	}
+	let_go(m);
 	return m->vm.exit_code;
 }
 
@@ -124,26 +105,20 @@ int machine_finish(struct machine *m, int code)
 	vcpus_join(&m->vm);
 	blk_stop(&m->blk);
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
-		vcpus_say_where(&m->vm);
+		machine_say_where(m);
 	/* What the guest ended with does not count if it was not given its memory. */
-	if (server_stop(&m->server) || (m->pager.counts && pager_report(&m->pager)))
+	if (pager_stop(&m->pager))
 		code = KUF_EXIT_PAGER;
+	if (pager_write_recording(&m->pager) && code == KUF_EXIT_OK)
+		code = KUF_EXIT_FAILED;
 	return code;
 }
 
 void machine_release(struct machine *m)
 {
-	u64 size = m->pager.mem.size;
-
+	/* KVM reads the pager's bitmaps. */
 	vm_destroy(&m->vm);
-	if (m->pager.counts)
-		munmap(m->pager.counts, pager_counts_size(size));
-	if (m->counts_fd >= 0)
-		close(m->counts_fd);
-	if (m->source.map)
-		munmap(m->source.map, m->source.map_size);
-	if (m->source_fd >= 0)
-		close(m->source_fd);
+	pager_release(&m->pager);
 	if (m->console_fd >= 0 && m->console_fd != STDOUT_FILENO)
 		close(m->console_fd);
 }

@@ -3,7 +3,7 @@
 #define KUF_MACHINE_H
 
 #include "blk.h"
-#include "server.h"
+#include "pager.h"
 #include "uart.h"
 #include "vcpu.h"
 
@@ -24,28 +24,32 @@ struct machine {
 	bool has_blk;
 	int console_fd;
 	u8 session[16];		/* random, from the boot on */
+	u64 epoch;		/* how often it moved to another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 
-	/* When pages are absent: what memory is to hold, and who brings it there. */
-	struct pager_source source;
-	int source_fd;
-	int counts_fd;
-	struct pager pager;
-	struct server server;
+	struct pager pager;	/* when pages are absent */
 };
 
 void machine_init(struct machine *m);
 /* @console: file, or NULL: stdout.  @disk: file, or NULL. */
 int machine_plug_devices(struct machine *m, const char *console, const char *disk);
-/* @how: which pager. */
-int machine_enable_userfault(struct machine *m, enum pager_mode how, bool own);
-/* With m->source. */
-int machine_start_pager(struct machine *m, enum pager_mode how);
+
+/* With PAGER_PROCESS, when the source is there and before vm_create(). */
+int machine_fork_pager(struct machine *m, const struct pager_config *config);
+/*
+ * When the VM has its memory and state: from here on all pages are absent.  With
+ * PAGER_UFFD memory has to be plugged in, otherwise it may be.
+ */
+int machine_start_pager(struct machine *m, const struct pager_config *config);
+/* At any time after that, from any thread; all zeroes if nothing was absent. */
+void machine_report(struct machine *m, struct kuf_report *report);
 
 /* Nothing in it moves: vCPUs are out of the guest, the disk has no request at work. */
 int machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
+/* While it is paused. */
+void machine_say_paused(struct machine *m);
 
 /*
  * Until the VM is stopped: after an error of whoever started it (@err), or when the
@@ -55,5 +59,8 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s);
 /* With nobody else at the VM any more.  What kuf is to exit with. */
 int machine_finish(struct machine *m, int code);
 void machine_release(struct machine *m);
+
+/* dump.c: after machine_wait(), with the vCPUs joined. */
+void machine_say_where(struct machine *m);
 
 #endif /* KUF_MACHINE_H */

@@ -18,6 +18,11 @@ static const struct command {
 	{ "run", cmd_run, "run a Linux guest" },
 	{ "save", cmd_save, "write a guest that runs to a file" },
 	{ "restore", cmd_restore, "go on with a guest that was saved" },
+	{ "send", cmd_send, "move a guest that runs to another kuf" },
+	{ "recv", cmd_recv, "go on with a guest that another kuf sends" },
+	{ "status", cmd_status, "what does a guest do, how much of its memory is there?" },
+	{ "doctor", cmd_doctor, "can kuf work here? what is missing?" },
+	{ "plot", cmd_plot, "draw when which page came" },
 };
 
 /* One write a message: several threads and processes speak. */

@@ -78,7 +78,7 @@ int mem_create(struct mem *mem, enum mem_backing backing, u64 size, int vm_fd)
 	int flags = MAP_SHARED, err;
 	void *area;
 
-	*mem = (struct mem){ .backing = backing, .size = size, .fd = -1, .bitmap_fd = -1 };
+	*mem = (struct mem){ .backing = backing, .size = size, .fd = -1 };
 
 	switch (backing) {
 	case MEM_SHMEM:
@@ -106,20 +106,6 @@ int mem_create(struct mem *mem, enum mem_backing backing, u64 size, int vm_fd)
 	return 0;
 }
 
-int mem_create_bitmap(struct mem *mem)
-{
-	void *map;
-	int fd;
-
-	fd = mem_file("kuf-bitmap", mem_bitmap_size(mem), &map);
-	if (fd < 0)
-		return fd;
-	memset(map, 0xff, mem_bitmap_size(mem));
-	mem->bitmap = map;
-	mem->bitmap_fd = fd;
-	return 0;
-}
-
 static int plug(struct mem *mem, int vm_fd, u32 slot, u64 gpa, u64 offset, u64 size)
 {
 	struct kuf_memory_region region = {
@@ -134,14 +120,10 @@ static int plug(struct mem *mem, int vm_fd, u32 slot, u64 gpa, u64 offset, u64 s
 		region.guest_memfd = mem->fd;
 		region.guest_memfd_offset = offset;
 	}
-	if (mem->bitmap) {
-		region.flags |= KVM_MEM_USERFAULT;
-		region.userfault_bitmap = (uintptr_t)mem->bitmap + offset / PAGE_SIZE / 8;
-	}
 	if (ioctl(vm_fd, KUF_SET_USER_MEMORY_REGION2, &region))
-		return kuf_error(-errno, "memslot %u at 0x%llx, %llu bytes of %s%s", slot,
+		return kuf_error(-errno, "memslot %u at 0x%llx, %llu bytes of %s", slot,
 				 (unsigned long long)gpa, (unsigned long long)size,
-				 names[mem->backing], mem->bitmap ? ", userfault" : "");
+				 names[mem->backing]);
 	return 0;
 }
 
@@ -158,15 +140,11 @@ int mem_plug(struct mem *mem, int vm_fd)
 
 void mem_destroy(struct mem *mem)
 {
-	if (mem->bitmap)
-		munmap(mem->bitmap, mem_bitmap_size(mem));
-	if (mem->bitmap_fd >= 0)
-		close(mem->bitmap_fd);
 	if (mem->area)
 		munmap(mem->area, mem->size);
 	if (mem->fd >= 0)
 		close(mem->fd);
-	*mem = (struct mem){ .fd = -1, .bitmap_fd = -1 };
+	*mem = (struct mem){ .fd = -1 };
 }
 
 int64_t mem_offset(const struct mem *mem, u64 gpa, u64 len)

@@ -27,10 +27,6 @@ struct mem {
 	u64 size;
 	u8 *area;
 	int fd;			/* -1: anon */
-
-	/* A bit a page of the area, in a file of its own; NULL: all present. */
-	u8 *bitmap;
-	int bitmap_fd;
 };
 
 const char *mem_backing_name(enum mem_backing backing);
@@ -42,16 +38,9 @@ int mem_file(const char *name, u64 size, void **map);
 
 /* @vm_fd is only needed for guest_memfd. */
 int mem_create(struct mem *mem, enum mem_backing backing, u64 size, int vm_fd);
-/* All pages absent. */
-int mem_create_bitmap(struct mem *mem);
-/* Makes the memslots, armed if there is a bitmap. */
+/* Makes the memslots. */
 int mem_plug(struct mem *mem, int vm_fd);
 void mem_destroy(struct mem *mem);
-
-static inline u64 mem_bitmap_size(const struct mem *mem)
-{
-	return align_up(mem->size / PAGE_SIZE / 8, PAGE_SIZE);
-}
 
 /*
  * The offset of [gpa, gpa + len), which is in one piece below or above the hole;
@@ -59,16 +48,5 @@ static inline u64 mem_bitmap_size(const struct mem *mem)
  */
 int64_t mem_offset(const struct mem *mem, u64 gpa, u64 len);
 u64 mem_gpa(const struct mem *mem, u64 offset);
-
-/* Acquire: pairs with the release of mem_bit_clear(). */
-static inline bool mem_bit_test(const u8 *bitmap, u64 page)
-{
-	return __atomic_load_n(&bitmap[page / 8], __ATOMIC_ACQUIRE) & (1 << page % 8);
-}
-
-static inline void mem_bit_clear(u8 *bitmap, u64 page)
-{
-	__atomic_fetch_and(&bitmap[page / 8], (u8)~(1 << page % 8), __ATOMIC_RELEASE);
-}
 
 #endif /* KUF_MEM_H */

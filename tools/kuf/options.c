@@ -23,9 +23,11 @@ enum {
 	OPT_BACKING,
 	OPT_LAZY,
 	OPT_FEATURES,
+	OPT_RECORD,
 	OPT_ENTRY,
 	OPT_CONSOLE,
 	OPT_DISK,
+	OPT_DISK_LATENCY,
 	OPT_CONTROL,
 	OPT_TIMEOUT,
 	OPT_HELP,
@@ -40,9 +42,11 @@ static const struct option long_options[] = {
 	{ "backing", required_argument, NULL, OPT_BACKING },
 	{ "lazy", optional_argument, NULL, OPT_LAZY },
 	{ "features", required_argument, NULL, OPT_FEATURES },
+	{ "record", required_argument, NULL, OPT_RECORD },
 	{ "entry", required_argument, NULL, OPT_ENTRY },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -65,6 +69,7 @@ static const char help[] =
 "                    thread:  the same in a thread of this process\n"
 "                    exit:    the vCPU's thread, on KVM_EXIT_MEMORY_FAULT\n"
 "  --features=own    with --lazy: KVM's own accesses wait for absent pages as well\n"
+"  --record=FILE     with --lazy: write down what was needed, in that order\n"
 "  --entry=32|64     how the kernel is entered: 32 without paging, 64 with page\n"
 "                    tables. Those are absent too: where KVM itself walks them\n"
 "                    (no nested paging) that needs --features=own. 64, but 32 with\n"
@@ -72,7 +77,8 @@ static const char help[] =
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       a disk, /dev/vda (virtio-blk; the kernel learns of it by its\n"
 "                    command line)\n"
-"  --control=SOCKET  where kuf save finds it\n"
+"  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
+"  --control=SOCKET  where kuf save, send and status find it\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Exit status: 0 the guest reset itself, or was saved; 1 something needed is not\n"
@@ -148,6 +154,9 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 			return kuf_error(0, "--features=%s: there is only own", arg);
 		o->own = true;
 		return 0;
+	case OPT_RECORD:
+		o->record = arg;
+		return 0;
 	case OPT_ENTRY:
 		if (strcmp(arg, "32") && strcmp(arg, "64"))
 			return kuf_error(0, "--entry=%s: 32 or 64", arg);
@@ -159,6 +168,9 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 	case OPT_DISK:
 		o->disk = arg;
 		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
 		return 0;
@@ -198,6 +210,8 @@ int options_parse_run(struct options *o, int argc, char **argv)
 		return kuf_error(0, "--kernel=FILE is needed");
 	if (o->own && !o->lazy)
 		return kuf_error(0, "--features=own: only with --lazy");
+	if (o->record && !o->lazy)
+		return kuf_error(0, "--record=%s: only with --lazy", o->record);
 	if (o->disk)
 		o->boot.more_cmdline = " " BLK_CMDLINE;
 	o->boot.entry32 = entry ? entry == 32 : o->lazy && !o->own;

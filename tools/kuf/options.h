@@ -3,7 +3,8 @@
 #define KUF_OPTIONS_H
 
 #include "boot.h"
-#include "pager.h"
+#include "mem.h"
+#include "pager_config.h"
 
 struct options {
 	struct boot_config boot;
@@ -12,7 +13,9 @@ struct options {
 	bool own;
 	const char *console;	/* file, or NULL: stdout */
 	const char *disk;	/* file, or NULL */
+	unsigned int disk_latency_us;
 	const char *control;	/* socket, or NULL */
+	const char *record;	/* file, or NULL */
 	unsigned int timeout_s;
 };
 

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Filling absent pages, and answering the userfault fd.
+ * Guest memory in libkuf's hands: its regions, and who needs a page of them.
  */
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "abi.h"
-#include "crc32c.h"
+#include "engine_uffd.h"
 #include "pager.h"
-
-#define EVENTS	16
+#include "recording.h"
+#include "vm.h"
 
 static const char * const names[NR_PAGER_MODES] = {
 	[PAGER_NONE] = "none",
@@ -38,211 +37,362 @@ int pager_mode_by_name(const char *name)
 	return -EINVAL;
 }
 
-u64 pager_counts_size(u64 mem_size)
+void pager_init(struct pager *p)
 {
-	return align_up(sizeof(struct pager_counts) + mem_size / PAGE_SIZE, PAGE_SIZE);
+	*p = (struct pager){ .uffd_fd = -1, .proc_mem_fd = -1 };
+	pthread_mutex_init(&p->lock, NULL);
+	server_init(&p->server);
 }
 
-int pager_source_page(const struct pager_source *source, u64 offset, const u8 **page)
+/* Room for a recording costs nothing until there is one. */
+static int create_shared(struct pager *p)
 {
-	u32 crc;
+	void *map;
 
-	*page = (const u8 *)source->map + source->data_offset + offset;
-	if (!source->crc_offset)
-		return 0;
-	memcpy(&crc, (u8 *)source->map + source->crc_offset + offset / PAGE_SIZE * sizeof(crc),
-	       sizeof(crc));
-	if (crc32c(0, *page, PAGE_SIZE) == crc)
-		return 0;
-	return kuf_error(-EBADMSG, "the saved page at offset 0x%llx is damaged (CRC32C)",
-			 (unsigned long long)offset);
-}
-
-/* All of the page, whatever is there: it may have been allocated by an access. */
-static int write_page(struct pager *pager, u64 offset)
-{
-	const u8 *page;
-	ssize_t n;
-	int err;
-
-	err = pager_source_page(&pager->source, offset, &page);
-	if (err)
-		return err;
-	if (pager->remote_fd < 0) {
-		memcpy(pager->mem.area + offset, page, PAGE_SIZE);
-		return 0;
-	}
-	do {
-		n = pwrite(pager->remote_fd, page, PAGE_SIZE, (uintptr_t)pager->mem.area + offset);
-	} while (n < 0 && errno == EINTR);
-	if (n != PAGE_SIZE)
-		return kuf_error(n < 0 ? -errno : -EIO, "writing the page at offset 0x%llx",
-				 (unsigned long long)offset);
+	p->shared_size = sizeof(*p->shared);
+	if (p->config.policy.record)
+		p->shared_size += MAX_MEM / PAGE_SIZE * sizeof(p->shared->record[0]);
+	map = mmap(NULL, p->shared_size, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return kuf_error(-errno, "memory to share with the pager");
+	p->shared = map;
+	p->shared->stats.size = sizeof(p->shared->stats);
 	return 0;
 }
 
-/* One page of the guest's, for a fault with @flags. */
-static int fill(struct pager *pager, u64 gpa, u64 flags)
+int pager_fork(struct pager *p, const struct pager_config *config)
 {
-	int64_t offset = mem_offset(&pager->mem, gpa, PAGE_SIZE);
-	struct pager_counts *c = pager->counts;
-	u64 page;
 	int err;
 
-	if (offset < 0 || offset % PAGE_SIZE)
-		return kuf_error(-ERANGE, "a fault at 0x%llx, where no memory is",
-				 (unsigned long long)gpa);
-	if (flags & KVM_MEMORY_EXIT_FLAG_BITMAP)
-		return kuf_error(-EFAULT, "KVM cannot read the bitmap");
-	c->own += !!(flags & KVM_MEMORY_EXIT_FLAG_OWN);
-	c->walks += !!(flags & KVM_MEMORY_EXIT_FLAG_PAGE_WALK);
-
-	page = offset / PAGE_SIZE;
-	if (!mem_bit_test(pager->mem.bitmap, page)) {
-		c->repeated++;
-		return 0;
-	}
-	err = write_page(pager, offset);
-	if (err)
-		return err;
-	c->times[page]++;
-	c->served++;
-	mem_bit_clear(pager->mem.bitmap, page);
-	return 0;
+	p->config = *config;
+	err = create_shared(p);
+	return err ?: server_fork(&p->server, p);
 }
 
-static int wake(struct pager *pager, u64 gpa)
+int pager_set_policy(struct pager *p, struct kuf *k)
 {
-	struct kvm_userfault_range range = {
+	const struct pager_policy *want = &p->config.policy;
+	struct kuf_policy policy = {
+		.size = sizeof(policy),
+		.kind = want->kind,
+		.flags = want->then_eager ? KUF_POLICY_THEN_EAGER : 0,
+		.replay = want->replay,
+		.nr_replay = want->nr_replay,
+	};
+
+	if (want->record) {
+		policy.record = p->shared->record;
+		policy.max_record = MAX_MEM / PAGE_SIZE;
+		policy.nr_recorded = &p->shared->nr_recorded;
+	}
+	return kuf_set_policy(k, &policy);
+}
+
+static int create_context(struct pager *p)
+{
+	struct kuf_params params = { .size = sizeof(params), .vm_fd = p->vm->fd };
+	struct kuf_probe probe = { .size = sizeof(probe), .vm_fd = p->vm->fd };
+	char message[256];
+	int err;
+
+	params.features = KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS;
+	if (p->config.mode != PAGER_EXIT)
+		params.features |= KVM_USERFAULT_FEATURE_FD;
+	if (p->config.own)
+		params.features |= KVM_USERFAULT_FEATURE_OWN;
+	probe.need = params.features;
+	probe.message = message;
+	probe.message_size = sizeof(message);
+	err = kuf_probe(&probe);
+	if (err)
+		return kuf_error(err, "no KVM userfault here: %s", message);
+	err = kuf_create(&params, &p->k);
+	return err ? kuf_error(err, "KVM userfault, features 0x%llx",
+			       (unsigned long long)params.features) : 0;
+}
+
+/* A memslot, to be armed when all else is ready. */
+static int add_region(struct pager *p, u32 slot, u64 gpa, u64 offset, u64 len)
+{
+	const struct mem *mem = &p->vm->mem;
+	struct kuf_region r = {
+		.size = sizeof(r),
+		.slot = slot,
 		.gpa = gpa,
-		.size = PAGE_SIZE,
-		.as_id = KVM_USERFAULT_AS_ALL,
+		.len = len,
+		.hva = mem->area + offset,
+		.gmem_fd = -1,
+		.fd = -1,
 	};
+	int err;
 
-	/* EPIPE: the VM is gone, nobody waits any more. */
-	if (ioctl(pager->uffd, KVM_USERFAULT_WAKE, &range) && errno != EPIPE)
-		return kuf_error(-errno, "KVM_USERFAULT_WAKE");
+	switch (mem->backing) {
+	case MEM_GMEM:
+		r.gmem_fd = mem->fd;
+		r.gmem_offset = offset;
+		break;
+	case MEM_SHMEM:
+		r.fd = mem->fd;
+		r.fd_offset = offset;
+		break;
+	default:
+		if (p->proc_mem_fd < 0)
+			break;
+		r.fd = p->proc_mem_fd;
+		r.fd_offset = (uintptr_t)r.hva;
+		r.flags = KUF_REGION_PROC_MEM;
+		break;
+	}
+	err = kuf_region_add(p->k, &r);
+	if (err)
+		return kuf_error(err, "a region at 0x%llx, %llu bytes of %s",
+				 (unsigned long long)gpa, (unsigned long long)len,
+				 mem_backing_name(mem->backing));
 	return 0;
 }
 
-static int serve_event(struct pager *pager, const struct kvm_userfault_event *event)
+static int add_regions(struct pager *p)
 {
+	u64 size = p->vm->mem.size, low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
 	int err;
 
-	pthread_mutex_lock(&pager->lock);
-	pager->counts->events++;
-	err = fill(pager, event->gpa, event->flags);
-	pthread_mutex_unlock(&pager->lock);
-	return err ?: wake(pager, event->gpa);
+	if (p->vm->mem.backing == MEM_ANON && p->config.mode == PAGER_PROCESS) {
+		p->proc_mem_fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+		if (p->proc_mem_fd < 0)
+			return kuf_error(-errno, "/proc/self/mem, for the pager's process");
+	}
+	err = add_region(p, 0, 0, 0, low);
+	if (!err && size > low)
+		err = add_region(p, 1, MEM_HIGH_GPA, low, size - low);
+	return err;
 }
 
-/* What pager_need() asks.  1: nobody will any more. */
-static int serve_question(struct pager *pager, int fd)
+static int arm(struct pager *p)
 {
-	ssize_t n;
-	u64 gpa;
+	u32 i, nr = p->vm->mem.size > MEM_LOW_MAX ? 2 : 1;
 	int err;
 
-	n = recv(fd, &gpa, sizeof(gpa), MSG_DONTWAIT);
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+	for (i = 0; i < nr; i++) {
+		err = kuf_arm(p->k, i);
+		if (err)
+			return kuf_error(err, "arming memslot %u of %s", i,
+					 mem_backing_name(p->vm->mem.backing));
+	}
+	p->armed_ns = pager_now();
+	return 0;
+}
+
+static int start_here(struct pager *p)
+{
+	int err;
+
+	err = kuf_set_source(p->k, p->config.ops, p->config.source);
+	if (!err)
+		err = pager_set_policy(p, p->k);
+	return err ? kuf_error(err, "the pager's source or policy") : 0;
+}
+
+/* The process takes the userfault fd with it, so that vCPUs notice when it dies. */
+static int start_process(struct pager *p, int uffd)
+{
+	struct kuf_export ex = { .size = sizeof(ex) };
+	int err;
+
+	err = kuf_export(p->k, uffd, &ex);
+	if (err)
+		kuf_error(err, "memory for the pager's process");
+	else
+		err = server_start_process(&p->server, p, &ex);
+	close(uffd);
+	return err;
+}
+
+static int start_serving(struct pager *p)
+{
+	int err, uffd;
+
+	if (p->config.mode != PAGER_PROCESS) {
+		err = start_here(p);
+		if (err || p->config.mode == PAGER_EXIT)
+			return err;
+	}
+	err = kuf_fd_create(p->k, KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK, &uffd);
+	if (err)
+		return kuf_error(err, "KVM_USERFAULT_CREATE_FD");
+	if (p->config.mode == PAGER_PROCESS)
+		return start_process(p, uffd);
+	p->uffd_fd = uffd;
+	err = kuf_set_fd(p->k, uffd);
+	if (err)
+		return kuf_error(err, "the userfault fd");
+	return server_start_thread(&p->server, p);
+}
+
+int pager_start(struct pager *p, struct vm *vm, const struct pager_config *config)
+{
+	int err = 0;
+
+	p->config = *config;
+	p->vm = vm;
+	p->nr_pages = vm->mem.size / PAGE_SIZE;
+	if (!p->shared)
+		err = create_shared(p);
+	if (err)
+		return err;
+	p->shared->nr_pages = p->nr_pages;
+	vm->pager = p;
+	if (config->engine == PAGER_UFFD)
+		return engine_uffd_start(p);
+	err = create_context(p);
+	if (!err)
+		err = add_regions(p);
+	if (!err)
+		err = start_serving(p);
+	return err ?: arm(p);
+}
+
+/* A thread that waits, on its stack. */
+struct pager_waiter {
+	struct kuf_waiter waiter;
+	struct pager_waiter *next;
+};
+
+static int begin_wait(struct pager *p, struct pager_waiter *w)
+{
+	int err = 0;
+
+	*w = (struct pager_waiter){ .waiter.size = sizeof(w->waiter) };
+	pthread_mutex_lock(&p->lock);
+	if (p->cancelled) {
+		err = -ECANCELED;
+	} else {
+		w->next = p->waiters;
+		p->waiters = w;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return err;
+}
+
+static void end_wait(struct pager *p, struct pager_waiter *w)
+{
+	struct pager_waiter **at;
+
+	pthread_mutex_lock(&p->lock);
+	for (at = &p->waiters; *at != w; at = &(*at)->next)
+		;
+	*at = w->next;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void pager_cancel(struct pager *p)
+{
+	struct pager_waiter *w;
+
+	pthread_mutex_lock(&p->lock);
+	__atomic_store_n(&p->cancelled, true, __ATOMIC_SEQ_CST);
+	for (w = p->waiters; w; w = w->next)
+		kuf_wait_cancel(&w->waiter);
+	pthread_mutex_unlock(&p->lock);
+	engine_uffd_cancel(p);
+}
+
+int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
+{
+	u32 flags = write ? KUF_ACCESS_WRITE : 0;
+	struct pager_waiter w;
+	int err;
+
+	if (!p->k)
+		return engine_uffd_access(p, gpa, len);
+	err = begin_wait(p, &w);
+	if (err)
+		return err;
+	if (p->config.mode == PAGER_EXIT)
+		flags |= KUF_ACCESS_SERVE;
+	do {
+		err = kuf_access(p->k, gpa, len, flags, -1, &w.waiter);
+	} while (err == -EINTR);
+	end_wait(p, &w);
+	if (p->config.mode == PAGER_EXIT)
+		pager_note_progress(p, p->k);
+	return err;
+}
+
+/* Another vCPU is filling it. */
+static int wait_for(struct pager *p, u64 gpa)
+{
+	struct pager_waiter w;
+	int err;
+
+	err = begin_wait(p, &w);
+	if (err)
 		return 0;
-	if (n != sizeof(gpa))
-		return 1;
-	pthread_mutex_lock(&pager->lock);
-	pager->counts->asked++;
-	err = fill(pager, gpa, 0);
-	pthread_mutex_unlock(&pager->lock);
-	/* A vCPU that waits for that page has an event, whose answer wakes it. */
-	return send(fd, &err, sizeof(err), MSG_NOSIGNAL) == sizeof(err) ? 0 : 1;
+	err = kuf_wait(p->k, 0, gpa, -1, &w.waiter);
+	end_wait(p, &w);
+	/* Whoever wants something else of the vCPU sent a signal. */
+	return err == -EINTR || err == -ECANCELED ? 0 : err;
 }
 
-int pager_serve(struct pager *pager, int control_fd)
+int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error)
 {
-	struct pollfd fds[] = {
-		{ .fd = pager->uffd, .events = POLLIN },
-		{ .fd = control_fd, .events = POLLIN },
-	};
-	struct kvm_userfault_event events[EVENTS];
-	ssize_t n, i;
+	struct kuf_exit ex = { .size = sizeof(ex) };
 	int err;
 
-	for (;;) {
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return kuf_error(-errno, "poll of the userfault fd");
-		}
-		if (fds[1].revents && serve_question(pager, control_fd))
-			return 0;
-		if (!fds[0].revents)
-			continue;
-		n = read(pager->uffd, events, sizeof(events));
-		/* EAGAIN: who waited has gone, and its event with it. */
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0)
-			return kuf_error(-errno, "read of the userfault fd");
-		if (!n)
-			return 0;
-		for (i = 0; i < n / (ssize_t)sizeof(events[0]); i++) {
-			err = serve_event(pager, &events[i]);
-			if (err)
-				return err;
-		}
+	if (!p->k)
+		return -ENOENT;
+	if (p->config.mode == PAGER_EXIT)
+		ex.flags = KUF_EXIT_SERVE;
+	err = kuf_vcpu_exit(p->k, run, error, &ex);
+	if (err)
+		return kuf_error(err, "the page at 0x%llx", (unsigned long long)ex.gpa);
+	switch (ex.action) {
+	case KUF_NOT_MINE:
+		return -ENOENT;
+	case KUF_RUN_AGAIN:
+		pager_note_progress(p, p->k);
+		return 0;
+	case KUF_WAIT:
+		/* Those who are served by the userfault fd wait in KVM, as long as it is there. */
+		if (p->config.mode != PAGER_EXIT)
+			return kuf_error(-EPIPE, "no pager any more for the page at 0x%llx",
+					 (unsigned long long)ex.gpa);
+		return wait_for(p, ex.gpa);
+	default:
+		return kuf_error(-EHWPOISON, "the guest needs the page at 0x%llx",
+				 (unsigned long long)ex.gpa);
 	}
 }
 
-int pager_need(struct pager *pager, u64 gpa)
+int pager_stop(struct pager *p)
 {
 	int err;
 
-	pthread_mutex_lock(&pager->lock);
-	if (pager->ask_fd < 0) {
-		pager->counts->asked++;
-		err = fill(pager, gpa, 0);
-	} else if (send(pager->ask_fd, &gpa, sizeof(gpa), MSG_NOSIGNAL) != sizeof(gpa) ||
-		   recv(pager->ask_fd, &err, sizeof(err), 0) != sizeof(err)) {
-		err = kuf_error(-EPIPE, "the pager's process does not answer");
-	}
-	pthread_mutex_unlock(&pager->lock);
-	return err;
+	pager_cancel(p);
+	err = server_stop(&p->server);
+	p->stopped = true;
+	if (err || !p->armed_ns)
+		return err;
+	return pager_final_report(p);
 }
 
-int pager_exit(struct pager *pager, u64 gpa, u64 flags)
+int pager_write_recording(struct pager *p)
 {
-	int err;
-
-	pthread_mutex_lock(&pager->lock);
-	pager->counts->exits++;
-	err = fill(pager, gpa, flags);
-	pthread_mutex_unlock(&pager->lock);
-	return err;
+	if (!p->armed_ns || !p->config.policy.record)
+		return 0;
+	return recording_write(p->config.policy.record, p->shared->record,
+			       p->shared->nr_recorded);
 }
 
-int pager_report(const struct pager *pager)
+void pager_release(struct pager *p)
 {
-	const struct pager_counts *c = pager->counts;
-	u64 npages = pager->mem.size / PAGE_SIZE, once = 0, wrong = 0, page;
-
-	for (page = 0; page < npages; page++) {
-		bool present = !mem_bit_test(pager->mem.bitmap, page);
-
-		once += c->times[page] == 1;
-		if (c->times[page] == present)
-			continue;
-		if (!wrong++)
-			kuf_error(0, "the page at 0x%llx is %s and was served %u times",
-				  (unsigned long long)mem_gpa(&pager->mem, page * PAGE_SIZE),
-				  present ? "present" : "absent", c->times[page]);
-	}
-	kuf_say("lazy: %llu of %llu pages served, %llu just once, %llu wrong",
-		(unsigned long long)c->served, (unsigned long long)npages,
-		(unsigned long long)once, (unsigned long long)wrong);
-	kuf_say("lazy: %llu events, %llu exits, %llu asked for",
-		(unsigned long long)c->events, (unsigned long long)c->exits,
-		(unsigned long long)c->asked);
-	kuf_say("lazy: of these %llu own, %llu page walks, %llu repeated",
-		(unsigned long long)c->own, (unsigned long long)c->walks,
-		(unsigned long long)c->repeated);
-	return wrong ? -EIO : 0;
+	engine_uffd_release(p);
+	kuf_destroy(p->k);
+	if (p->uffd_fd >= 0)
+		close(p->uffd_fd);
+	if (p->proc_mem_fd >= 0)
+		close(p->proc_mem_fd);
+	if (p->shared)
+		munmap(p->shared, p->shared_size);
+	pthread_mutex_destroy(&p->lock);
 }

@@ -2,91 +2,100 @@
 #ifndef KUF_PAGER_H
 #define KUF_PAGER_H
 
+#include <kuf/kuf.h>
 #include <pthread.h>
-#include <sys/types.h>
 
-#include "kuf.h"
-#include "mem.h"
+#include "pager_config.h"
+#include "report.h"
+#include "server.h"
 
 /*
- * Who gives absent pages their content, which is that of the source, a file with
- * the image of all memory.
+ * Guest memory that is absent at first: a libkuf context for all of it, and who gives
+ * it content.
+ *
+ * Threads.  The one that makes the machine calls everything here, apart from
+ * pager_access() and pager_vcpu_exit(), which any thread may call until pager_stop(),
+ * and pager_report(), which any thread may call until pager_release().  What serves
+ * pages (server.h) is one thread, here or in the other process.
  */
-enum pager_mode {
-	PAGER_NONE,		/* no page is absent */
-	PAGER_PROCESS,		/* another process, by the userfault fd */
-	PAGER_THREAD,		/* a thread, by the userfault fd */
-	PAGER_EXIT,		/* the vCPU's thread, when it exits */
-	NR_PAGER_MODES,
+
+struct vm;
+struct engine_uffd;
+
+/* In memory that the VMM shares with the pager's process: changed atomically. */
+struct pager_shared {
+	struct kuf_stats stats;	/* of the process that serves, if it is another one */
+	u64 nr_pages;		/* set before anybody serves */
+	u64 working_set_ns, populated_ns;
+	u64 nr_recorded;
+	struct kuf_trace_entry record[];	/* in order of first need */
 };
 
-/* In shared memory: the VMM looks at them when the pager has ended. */
-struct pager_counts {
-	u64 events;		/* from the userfault fd */
-	u64 exits;		/* of vCPUs, instead */
-	u64 own;		/* of both: KVM's own accesses */
-	u64 walks;		/* of both: walks of the guest's page tables */
-	u64 asked;		/* by the VMM's devices */
-	u64 repeated;		/* of all: the page was there already */
-	u64 served;		/* pages */
-	u8 times[];		/* that each page was served */
-};
-
-/* A file that holds an image of all memory. */
-struct pager_source {
-	void *map;		/* of the whole file */
-	u64 map_size;
-	u64 data_offset;	/* where in the file memory begins */
-	u64 crc_offset;		/* the CRC32C of each page; 0: there are none */
-};
+struct pager_waiter;
 
 struct pager {
-	enum pager_mode mode;
-	struct mem mem;		/* a view: nothing of it is the pager's */
-	struct pager_source source;
-	int uffd;
-	/*
-	 * Where the content goes when mem.area is the VMM's and this is another
-	 * process: its memory as a file.  -1: into mem.area.
-	 */
-	int remote_fd;
+	struct pager_config config;
+	struct vm *vm;
+	struct kuf *k;		/* NULL: there is none, or another engine */
+	struct engine_uffd *uffd;	/* that one, engine_uffd.h */
+	int uffd_fd;		/* the userfault fd, with PAGER_THREAD, else -1 */
+	int proc_mem_fd;	/* with anonymous memory and another process, else -1 */
+	u64 nr_pages;
+	u64 armed_ns;
+	bool stopped;
+	struct server server;
 
-	/* In the VMM, with the pager in another process: where to ask it.  Else -1. */
-	int ask_fd;
+	struct pager_shared *shared;
+	size_t shared_size;
 
-	pthread_mutex_t lock;	/* whoever fills, or asks */
-	struct pager_counts *counts;
+	/* Who serves: how far the recording that is replayed is in. */
+	u64 replayed;
+
+	/* Threads that wait for a page. */
+	pthread_mutex_t lock;
+	struct pager_waiter *waiters;
+	bool cancelled;
 };
 
-const char *pager_mode_name(enum pager_mode mode);
-int pager_mode_by_name(const char *name);
-
-u64 pager_counts_size(u64 mem_size);
-
-/* The page at @offset of memory: -EBADMSG, after a message, if it is not what was saved. */
-int pager_source_page(const struct pager_source *source, u64 offset, const u8 **page);
-
+void pager_init(struct pager *p);
+/* PAGER_PROCESS only: makes the process.  KVM's files are not for others: before that. */
+int pager_fork(struct pager *p, const struct pager_config *config);
 /*
- * Serves events, and what is asked for by @control_fd, until the userfault fd is at
- * its end, or @control_fd is, or can be read without being a socket.
+ * The VM has its memory; with PAGER_UFFD in memslots already, otherwise this makes
+ * them, or arms those that there are.  All pages are absent then.
  */
-int pager_serve(struct pager *pager, int control_fd);
+int pager_start(struct pager *p, struct vm *vm, const struct pager_config *config);
 
-/* In the VMM, any thread: returns when the page at @gpa is present. */
-int pager_need(struct pager *pager, u64 gpa);
-
-/* A vCPU's exit. */
-static inline bool pager_fills_exits(const struct pager *pager)
-{
-	return pager->mode == PAGER_EXIT;
-}
-
-int pager_exit(struct pager *pager, u64 gpa, u64 flags);
-
+/* Returns when all pages of a range of memory are present; -ECANCELED: the VM ends. */
+int pager_access(struct pager *p, u64 gpa, u64 len, bool write);
 /*
- * With the pager at rest: prints what it did, and checks that the pages whose bit
- * is clear were served, just once, and no others.  -EIO if not.
+ * KVM_RUN failed with @error.  0: it is to be called again.  -ENOENT: this is not the
+ * pager's business.  Other errors were told, and the VM ends.
  */
-int pager_report(const struct pager *pager);
+int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error);
+
+/* Nobody waits for pages any more: the VM is stopped. */
+void pager_cancel(struct pager *p);
+/*
+ * With vCPUs and devices at rest: ends serving, says what it came to, and checks that
+ * pages that are present were filled, just once, and no others are.  -EIO if not.  Also
+ * for one that was never started.
+ */
+int pager_stop(struct pager *p);
+/* What was needed first, for a later run: if that was wished for. */
+int pager_write_recording(struct pager *p);
+void pager_release(struct pager *p);
+
+/* pager_report.c */
+void pager_report(struct pager *p, struct kuf_report *report);
+/* The one at the end: prints it, and returns -EIO if a page is wrong. */
+int pager_final_report(struct pager *p);
+
+/* server.c: called by who serves, once and after each round. */
+int pager_set_policy(struct pager *p, struct kuf *k);
+void pager_note_progress(struct pager *p, struct kuf *k);
+/* Stores @now into *when unless there is something. */
+void pager_note_time(u64 *when);
+u64 pager_now(void);
 
 #endif /* KUF_PAGER_H */

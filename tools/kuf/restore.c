@@ -11,27 +11,41 @@
 
 #include "control.h"
 #include "options.h"
+#include "policy.h"
 #include "snapshot.h"
+#include "status.h"
+#include "trace.h"
 
 struct restore {
 	struct options options;
+	struct policy_options how;
 	const char *file;
 	const char *resave;	/* file, or NULL */
 	int backing;		/* -1: as it was */
 	struct machine machine;
 	struct snapshot snapshot;
+	struct image image;	/* its memory */
+	struct pager_config pager;
+	struct trace_source *trace;
+	struct progress progress;
 	struct control control;
 };
 
-enum { OPT_POLICY = 256, OPT_PAGER, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_CONTROL,
+enum { OPT_BACKING = 256, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
 	OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "policy", required_argument, NULL, OPT_POLICY },
 	{ "pager", required_argument, NULL, OPT_PAGER },
+	{ "engine", required_argument, NULL, OPT_ENGINE },
+	{ "record", required_argument, NULL, OPT_RECORD },
+	{ "replay", required_argument, NULL, OPT_REPLAY },
+	{ "then", required_argument, NULL, OPT_THEN },
+	{ "trace", required_argument, NULL, OPT_TRACE },
 	{ "backing", required_argument, NULL, OPT_BACKING },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "resave", required_argument, NULL, OPT_RESAVE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
@@ -44,40 +58,22 @@ static const char help[] =
 "\n"
 "Goes on with a VM that kuf save wrote to FILE.\n"
 "\n"
-"  --policy=lazy|eager  lazy: the guest runs at once, its memory is absent and comes\n"
-"                    from FILE page by page, for KVM's own accesses as well (needs\n"
-"                    OWN). eager: all memory first (the default)\n"
-"  --pager=process|thread  with lazy: who fills pages, as kuf run --lazy (process)\n"
+POLICY_HELP
 "  --backing=KIND    what memory is made of: anon, shmem, gmem (as it was)\n"
 "  --console=FILE    where the serial console goes (stdout)\n"
 "  --disk=FILE       the disk, as the guest left it; if it had one\n"
-"  --control=SOCKET  where kuf save finds it\n"
+"  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
+"  --control=SOCKET  where kuf save, send and status find it\n"
 "  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Nobody may write to FILE while it is a source of pages. Exit status: as kuf run.\n";
 
-static int parse_policy(struct options *o, const char *arg)
-{
-	if (strcmp(arg, "lazy") && strcmp(arg, "eager"))
-		return kuf_error(0, "--policy=%s: lazy or eager", arg);
-	o->lazy = !strcmp(arg, "lazy") ? PAGER_PROCESS : PAGER_NONE;
-	return 0;
-}
-
-static int parse_one(struct restore *r, int option, const char *arg, int *how)
+static int parse_one(struct restore *r, int option, const char *arg)
 {
 	struct options *o = &r->options;
 
 	switch (option) {
-	case OPT_POLICY:
-		return parse_policy(o, arg);
-	case OPT_PAGER:
-		*how = pager_mode_by_name(arg);
-		/* KVM's own accesses may wait where they cannot exit: only the fd tells of them. */
-		if (*how != PAGER_PROCESS && *how != PAGER_THREAD)
-			return kuf_error(0, "--pager=%s: process or thread", arg);
-		return 0;
 	case OPT_BACKING:
 		r->backing = mem_backing_by_name(arg);
 		if (r->backing < 0)
@@ -89,6 +85,9 @@ static int parse_one(struct restore *r, int option, const char *arg, int *how)
 	case OPT_DISK:
 		o->disk = arg;
 		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
 		return 0;
@@ -108,22 +107,21 @@ static int parse_one(struct restore *r, int option, const char *arg, int *how)
 
 static int parse(struct restore *r, int argc, char **argv)
 {
-	int option, err, how = PAGER_NONE;
+	int option, err;
 
 	r->backing = -1;
+	r->how.eager = true;
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		err = parse_one(r, option, optarg, &how);
+		err = policy_option(&r->how, option, optarg);
+		if (err > 0)
+			err = parse_one(r, option, optarg);
 		if (err)
 			return err;
 	}
 	if (optind + 1 != argc)
 		return kuf_error(0, "one FILE is needed; kuf restore --help shows all options");
 	r->file = argv[optind];
-	if (how && !r->options.lazy)
-		return kuf_error(0, "--pager=%s: only with --policy=lazy", pager_mode_name(how));
-	if (how)
-		r->options.lazy = how;
-	return 0;
+	return policy_check(&r->how);
 }
 
 static int check(struct restore *r)
@@ -144,17 +142,10 @@ static int check(struct restore *r)
 static int bring_memory(struct restore *r)
 {
 	struct machine *m = &r->machine;
-	struct mem *mem = &m->vm.mem;
-	int err;
 
-	if (!r->options.lazy)
-		return snapshot_load_memory(&m->source, mem);
-	err = machine_enable_userfault(m, r->options.lazy, true);
-	if (!err)
-		err = mem_create_bitmap(mem);
-	if (!err)
-		err = mem_plug(mem, m->vm.fd);
-	return err ?: machine_start_pager(m, r->options.lazy);
+	if (r->how.eager)
+		return snapshot_load_memory(&r->image, &m->vm.mem);
+	return machine_start_pager(m, &r->pager);
 }
 
 static int load(struct restore *r)
@@ -177,6 +168,7 @@ static int load(struct restore *r)
 		err = vcpus_create(vm, c->nr_cpus);
 	if (err)
 		return err;
+	m->blk.latency_us = o->disk_latency_us;
 	blk_pause(&m->blk);
 	err = state_load(m, &r->snapshot.state);
 	return err ?: bring_memory(r);
@@ -191,15 +183,24 @@ static int start(struct restore *r)
 	if (!err)
 		err = check(r);
 	if (!err)
-		err = snapshot_map(&r->snapshot, &m->source);
+		err = policy_read(&r->how);
 	if (err)
 		return err;
-	m->source_fd = dup(r->snapshot.fd);
-	if (m->source_fd < 0)
-		return kuf_error(-errno, "%s", r->file);
+	snapshot_image(&r->snapshot, &r->image);
+	r->pager = (struct pager_config){
+		.engine = r->how.engine,
+		.mode = r->how.mode,
+		.own = true,
+		.ops = image_ops(&r->image),
+		.source = &r->image,
+		.policy = r->how.policy,
+	};
 	memcpy(m->session, r->snapshot.file.session, sizeof(m->session));
-	if (r->options.lazy == PAGER_PROCESS)
-		err = server_fork(&m->server);
+	err = trace_pager(&r->trace, r->how.trace, &r->pager);
+	if (err)
+		return err;
+	if (r->how.mode == PAGER_PROCESS)
+		err = machine_fork_pager(m, &r->pager);
 	if (!err)
 		err = load(r);
 	if (err || r->resave)
@@ -209,8 +210,12 @@ static int start(struct restore *r)
 		return err;
 	blk_resume(&m->blk);
 	err = vcpus_start(&m->vm);
+	if (!err)
+		kuf_say("the guest runs");
 	if (!err && r->options.control)
 		err = control_start(&r->control, m, r->options.control);
+	if (!err && !r->how.eager)
+		err = machine_show_progress(m, &r->progress);
 	return err;
 }
 
@@ -234,10 +239,14 @@ int cmd_restore(int argc, char **argv)
 	if (!err && r->resave)
 		vm_stop(&r->machine.vm, KUF_EXIT_OK);
 	code = machine_wait(&r->machine, err, r->options.timeout_s);
+	progress_stop(&r->progress);
 	control_stop(&r->control);
 	code = machine_finish(&r->machine, code);
+	machine_print_report(&r->machine);
 	machine_release(&r->machine);
 	snapshot_close(&r->snapshot);
+	trace_source_destroy(r->trace);
+	policy_free(&r->how);
 	free(r);
 	return code;
 }

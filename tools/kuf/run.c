@@ -4,9 +4,12 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "control.h"
+#include "image.h"
 #include "machine.h"
 #include "options.h"
 
@@ -15,38 +18,50 @@ struct run {
 	struct machine machine;
 	struct boot_entry entry;
 	struct control control;
+
+	/* With --lazy: memory as it is at boot, and what is to be done with it. */
+	int image_fd;
+	struct image image;
+	struct pager_config pager;
 };
 
-static int build_source(struct run *run)
+static int build_image(struct run *run)
 {
-	struct machine *m = &run->machine;
-	u64 size = run->options.boot.mem_size;
+	const struct options *o = &run->options;
+	u64 size = o->boot.mem_size;
 	void *map;
+	int err;
 
-	m->source_fd = mem_file("kuf-source", size, &map);
-	if (m->source_fd < 0)
-		return m->source_fd;
-	m->source = (struct pager_source){ .map = map, .map_size = size };
-	return boot_build(&run->options.boot, map, &run->entry);
+	run->image_fd = mem_file("kuf-image", size, &map);
+	if (run->image_fd < 0)
+		return run->image_fd;
+	err = boot_build(&o->boot, map, &run->entry);
+	munmap(map, size);
+	image_init(&run->image, run->image_fd, 0, size, NULL);
+	run->pager = (struct pager_config){
+		.mode = o->lazy,
+		.own = o->own,
+		.ops = image_ops(&run->image),
+		.source = &run->image,
+		.policy.record = o->record,
+	};
+	return err;
 }
 
 static int create_memory(struct run *run)
 {
 	const struct options *o = &run->options;
-	struct vm *vm = &run->machine.vm;
+	struct machine *m = &run->machine;
+	struct mem *mem = &m->vm.mem;
 	int err;
 
-	err = mem_create(&vm->mem, o->backing, o->boot.mem_size, vm->fd);
+	err = mem_create(mem, o->backing, o->boot.mem_size, m->vm.fd);
 	if (err)
 		return err;
-	if (o->lazy) {
-		err = machine_enable_userfault(&run->machine, o->lazy, o->own);
-		if (!err)
-			err = mem_create_bitmap(&vm->mem);
-	} else {
-		err = boot_build(&o->boot, vm->mem.area, &run->entry);
-	}
-	return err ?: mem_plug(&vm->mem, vm->fd);
+	if (o->lazy)
+		return machine_start_pager(m, &run->pager);
+	err = boot_build(&o->boot, mem->area, &run->entry);
+	return err ?: mem_plug(mem, m->vm.fd);
 }
 
 static int start(struct run *run)
@@ -60,19 +75,18 @@ static int start(struct run *run)
 		return kuf_error(-errno, "getrandom");
 	/* Errors in files are known before anything else is made. */
 	if (o->lazy) {
-		err = build_source(run);
+		err = build_image(run);
 		if (!err && o->lazy == PAGER_PROCESS)
-			err = server_fork(&m->server);
+			err = machine_fork_pager(m, &run->pager);
 		if (err)
 			return err;
 	}
 	err = vm_create(vm);
 	if (!err)
 		err = machine_plug_devices(m, o->console, o->disk);
+	m->blk.latency_us = o->disk_latency_us;
 	if (!err)
 		err = create_memory(run);
-	if (!err && o->lazy)
-		err = machine_start_pager(m, o->lazy);
 	if (!err)
 		err = vcpus_create(vm, o->boot.nr_cpus);
 	if (!err)
@@ -94,6 +108,7 @@ int cmd_run(int argc, char **argv)
 		return KUF_EXIT_FAILED;
 	}
 	machine_init(&run->machine);
+	run->image_fd = -1;
 	r = options_parse_run(&run->options, argc, argv);
 	if (r) {
 		free(run);
@@ -104,6 +119,8 @@ int cmd_run(int argc, char **argv)
 	control_stop(&run->control);
 	code = machine_finish(&run->machine, code);
 	machine_release(&run->machine);
+	if (run->image_fd >= 0)
+		close(run->image_fd);
 	free(run);
 	return code;
 }

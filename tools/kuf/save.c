@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -24,46 +22,24 @@ static int make_request(struct control_request *request, const char *path)
 {
 	size_t len = 0;
 
-	*request = (struct control_request){};
+	*request = (struct control_request){ .op = CONTROL_SAVE };
 	/* The VM has a working directory of its own. */
 	if (path[0] != '/') {
-		if (!getcwd(request->path, sizeof(request->path) - 1))
+		if (!getcwd(request->text, sizeof(request->text) - 1))
 			return kuf_error(-errno, "the working directory");
-		len = strlen(request->path);
-		request->path[len++] = '/';
+		len = strlen(request->text);
+		request->text[len++] = '/';
 	}
-	if (len + strlen(path) >= sizeof(request->path))
+	if (len + strlen(path) >= sizeof(request->text))
 		return kuf_error(-ENAMETOOLONG, "%s", path);
-	strcpy(request->path + len, path);
+	strcpy(request->text + len, path);
 	return 0;
-}
-
-static int ask(const char *path, const struct control_request *request)
-{
-	struct control_reply reply;
-	struct sockaddr_un address;
-	int fd, err;
-
-	err = control_address(&address, path);
-	if (err)
-		return err;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return kuf_error(-errno, "socket");
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		err = kuf_error(-errno, "%s", path);
-	else if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) ||
-		 recv(fd, &reply, sizeof(reply), 0) != sizeof(reply))
-		err = kuf_error(-EPIPE, "the VM of %s does not answer", path);
-	else if (reply.err)
-		err = kuf_error(reply.err, "not saved");
-	close(fd);
-	return err;
 }
 
 int cmd_save(int argc, char **argv)
 {
 	struct control_request request;
+	struct control_reply reply;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		fputs(help, stdout);
@@ -73,7 +49,9 @@ int cmd_save(int argc, char **argv)
 		fputs(help, stderr);
 		return KUF_EXIT_USAGE;
 	}
-	if (make_request(&request, argv[2]) || ask(argv[1], &request))
+	if (make_request(&request, argv[2]) || control_ask(argv[1], &request, &reply))
 		return KUF_EXIT_FAILED;
-	return KUF_EXIT_OK;
+	if (reply.err)
+		kuf_error(reply.err, "not saved");
+	return reply.err ? KUF_EXIT_FAILED : KUF_EXIT_OK;
 }

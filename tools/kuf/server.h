@@ -2,28 +2,40 @@
 #ifndef KUF_SERVER_H
 #define KUF_SERVER_H
 
-#include "pager.h"
+#include <pthread.h>
+#include <sys/types.h>
 
-/* Serving events beside the vCPUs: in a process or a thread of its own. */
-struct server {
-	int socket;		/* to the process; to the thread an eventfd */
-	pid_t pid;		/* 0: there is none */
-	struct pager *pager;
-	pthread_t thread;
-	bool has_thread;
-	int thread_err;
-};
-
-/* Before KVM is used: KVM's file descriptors are not for other processes. */
-int server_fork(struct server *server);
+#include "kuf.h"
 
 /*
- * The process takes @uffd with it, so that vCPUs notice when it dies: the caller
- * closes its own.  Returns once the process serves.
+ * Serving beside the vCPUs: in a thread, or in a process of its own, which a thread
+ * here then watches.  When it fails the VM is stopped with KUF_EXIT_PAGER.
  */
-int server_start_process(struct server *server, struct pager *pager, int source_fd,
-			 int counts_fd);
+struct pager;
+struct kuf_export;
+
+struct server {
+	pid_t pid;		/* 0: no process */
+	int socket;		/* to the process, or -1 */
+	int stop;		/* eventfd that ends the thread */
+	pthread_t thread;
+	bool has_thread;
+	int err;		/* the thread's, once it has ended */
+};
+
+void server_init(struct server *server);
+/* The process serves with @pager as it is now, once it gets what KVM has to do with. */
+int server_fork(struct server *server, struct pager *pager);
+/* The process takes @ex with it.  Returns once it serves. */
+int server_start_process(struct server *server, struct pager *pager,
+			 const struct kuf_export *ex);
 int server_start_thread(struct server *server, struct pager *pager);
+
+/*
+ * The same for whoever serves in another way: @serve runs until @stop can be read, or
+ * until it fails.
+ */
+int server_start(struct server *server, struct pager *pager, void *(*serve)(void *));
 
 /* Ends it; -EIO when it has failed.  Also for one that was never started. */
 int server_stop(struct server *server);

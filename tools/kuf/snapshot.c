@@ -6,27 +6,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "snapshot.h"
-
-static int read_all(int fd, void *data, u64 size, u64 offset)
-{
-	ssize_t n;
-
-	for (; size; data = (u8 *)data + n, size -= n, offset += n) {
-		n = pread(fd, data, size, offset);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n < 0)
-			return -errno;
-		else if (!n)
-			return -ENODATA;
-	}
-	return 0;
-}
 
 static int read_frames(struct snapshot *s, const char *path)
 {
@@ -37,7 +21,7 @@ static int read_frames(struct snapshot *s, const char *path)
 		return kuf_error(-errno, "%s", path);
 	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(s->file))
 		return kuf_error(0, "%s is no saved VM", path);
-	err = read_all(s->fd, &s->file, sizeof(s->file), 0);
+	err = file_read(s->fd, &s->file, sizeof(s->file), 0);
 	if (err)
 		return kuf_error(err, "reading %s", path);
 	err = frame_file_check(&s->file, st.st_size);
@@ -47,10 +31,12 @@ static int read_frames(struct snapshot *s, const char *path)
 	if (!s->frames)
 		return kuf_error(-ENOMEM, "%llu bytes of state",
 				 (unsigned long long)s->file.frames_size);
-	err = read_all(s->fd, s->frames, s->file.frames_size, sizeof(s->file));
+	err = file_read(s->fd, s->frames, s->file.frames_size, sizeof(s->file));
 	if (err)
 		return kuf_error(err, "reading %s", path);
 	err = state_parse(&s->state, s->frames, s->file.frames_size, s->file.nr_frames);
+	if (!err && !s->state.pages)
+		err = kuf_error(0, "there is no list of pages");
 	if (!err && s->file.file_size - s->file.data_offset != s->state.config.mem_size)
 		err = kuf_error(0, "there is more, or less, memory in it than it says");
 	return err;
@@ -70,40 +56,23 @@ int snapshot_open(struct snapshot *s, const char *path)
 	return err;
 }
 
-int snapshot_map(struct snapshot *s, struct pager_source *source)
+void snapshot_image(const struct snapshot *s, struct image *image)
 {
-	void *map = mmap(NULL, s->file.file_size, PROT_READ, MAP_SHARED, s->fd, 0);
-
-	if (map == MAP_FAILED)
-		return kuf_error(-errno, "mmap of the saved VM");
-	*source = (struct pager_source){
-		.map = map,
-		.map_size = s->file.file_size,
-		.data_offset = s->file.data_offset,
-		.crc_offset = sizeof(s->file) + ((u8 *)s->state.pages - (u8 *)s->frames),
-	};
-	return 0;
+	image_init(image, s->fd, s->file.data_offset, s->state.config.mem_size, s->state.pages);
 }
 
-static bool is_zero(const void *page)
+int snapshot_load_memory(const struct image *image, struct mem *mem)
 {
-	const u64 *p = page;
-
-	return !*p && !memcmp(p, p + 1, PAGE_SIZE - sizeof(*p));
-}
-
-int snapshot_load_memory(const struct pager_source *source, struct mem *mem)
-{
-	const u8 *page;
+	u8 page[PAGE_SIZE] __attribute__((aligned(8)));
 	u64 offset;
 	int err;
 
 	for (offset = 0; offset < mem->size; offset += PAGE_SIZE) {
-		err = pager_source_page(source, offset, &page);
+		err = image_read_page(image, offset, page);
 		if (err)
 			return err;
 		/* KVM may have written there while the state was loaded. */
-		if (!is_zero(page) || !is_zero(mem->area + offset))
+		if (!page_is_zero(page) || !page_is_zero(mem->area + offset))
 			memcpy(mem->area + offset, page, PAGE_SIZE);
 	}
 	return 0;

@@ -2,6 +2,7 @@
 #ifndef KUF_SNAPSHOT_H
 #define KUF_SNAPSHOT_H
 
+#include "image.h"
 #include "machine.h"
 #include "state.h"
 
@@ -18,15 +19,17 @@ struct snapshot {
 	struct frame_file file;
 	void *frames;
 	struct state state;
-	void *map;		/* of the whole file, with snapshot_map() */
 };
 
 /* Reads all but the memory, and checks it. */
 int snapshot_open(struct snapshot *s, const char *path);
-/* As a source of pages, whose checksums are checked when they are read. */
-int snapshot_map(struct snapshot *s, struct pager_source *source);
+/*
+ * As a source of pages, whose checksums are verified; until snapshot_close().  The
+ * file is not to be written meanwhile.
+ */
+void snapshot_image(const struct snapshot *s, struct image *image);
 /* All of memory at once. */
-int snapshot_load_memory(const struct pager_source *source, struct mem *mem);
+int snapshot_load_memory(const struct image *image, struct mem *mem);
 /* Also after an error of snapshot_open(). */
 void snapshot_close(struct snapshot *s);
 

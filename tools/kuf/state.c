@@ -140,8 +140,8 @@ static int check_complete(const struct state *state)
 	u32 cpu;
 	size_t i;
 
-	if (!state->config.nr_cpus || !state->pages)
-		return kuf_error(0, "there is no configuration, or no list of pages");
+	if (!state->config.nr_cpus)
+		return kuf_error(0, "there is no configuration");
 	for (i = 0; i < ARRAY_SIZE(groups); i++) {
 		const struct state_group *g = groups[i];
 

@@ -100,23 +100,22 @@ static void handle_exit(struct vcpu *vcpu)
 }
 
 /* A page that nobody else takes care of. */
-static void handle_fault(struct vcpu *vcpu)
+static void handle_fault(struct vcpu *vcpu, int error)
 {
 	const struct kuf_memory_fault *fault = kuf_memory_fault(vcpu->run);
 	struct vm *vm = vcpu->vm;
+	int err = -ENOENT;
 
 	/* While the VM ends the pager may be gone already. */
 	if (vm_is_stopped(vm))
 		return;
-	if (!vm->pager || !(fault->flags & KVM_MEMORY_EXIT_FLAG_USERFAULT)) {
+	if (vm->pager)
+		err = pager_vcpu_exit(vm->pager, vcpu->run, error);
+	if (err == -ENOENT) {
 		kuf_error(0, "vCPU %u: memory fault at 0x%llx, flags 0x%llx", vcpu->id,
 			  (unsigned long long)fault->gpa, (unsigned long long)fault->flags);
 		vm_stop(vm, KUF_EXIT_KVM);
-	} else if (!pager_fills_exits(vm->pager)) {
-		kuf_error(0, "the pager is gone; vCPU %u needs the page at 0x%llx", vcpu->id,
-			  (unsigned long long)fault->gpa);
-		vm_stop(vm, KUF_EXIT_PAGER);
-	} else if (pager_exit(vm->pager, fault->gpa, fault->flags)) {
+	} else if (err) {
 		vm_stop(vm, KUF_EXIT_PAGER);
 	}
 }
@@ -128,14 +127,24 @@ static int run_once(struct vcpu *vcpu)
 		handle_exit(vcpu);
 	} else if (errno == EINTR) {
 		return -EINTR;
-	} else if (errno == EFAULT && vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
-		handle_fault(vcpu);
+	} else if ((errno == EFAULT || errno == EHWPOISON) &&
+		   vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
+		handle_fault(vcpu, errno);
 	} else if (errno != EAGAIN) {
 		kuf_error(-errno, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
 			  vcpu->run->exit_reason);
 		vm_stop(vcpu->vm, KUF_EXIT_KVM);
 	}
 	return 0;
+}
+
+/*
+ * An exchange: a vCPU that sets it back either does so before a kick, which stays then,
+ * or has seen the kick, and so what it was kicked for.
+ */
+static void set_immediate_exit(struct vcpu *vcpu, u8 value)
+{
+	__atomic_exchange_n(&vcpu->run->immediate_exit, value, __ATOMIC_ACQ_REL);
 }
 
 /*
@@ -146,7 +155,7 @@ static void park(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 1);
 	while (!vm_is_stopped(vm) && run_once(vcpu) != -EINTR)
 		;
 	pthread_mutex_lock(&vm->lock);
@@ -156,7 +165,7 @@ static void park(struct vcpu *vcpu)
 		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
 	vm->nr_parked--;
 	pthread_mutex_unlock(&vm->lock);
-	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 0);
 }
 
 static void *run_vcpu(void *arg)
@@ -177,6 +186,7 @@ int vcpus_start(struct vm *vm)
 	unsigned int i;
 	int err;
 
+	vm->resumed_ns = pager_now();
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		err = pthread_create(&vm->vcpus[i].thread, NULL, run_vcpu, &vm->vcpus[i]);
 		if (err)
@@ -189,7 +199,7 @@ int vcpus_start(struct vm *vm)
 /* Out of the guest; also one that looked just before at what it is to do. */
 static void kick(struct vcpu *vcpu)
 {
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 1);
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
@@ -222,6 +232,16 @@ void vcpus_resume(struct vm *vm)
 	set_pausing(vm, false);
 }
 
+void vcpus_kick(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		if (vm->vcpus[i].has_thread)
+			kick(&vm->vcpus[i]);
+	}
+}
+
 void vcpus_join(struct vm *vm)
 {
 	unsigned int i;
@@ -235,14 +255,6 @@ void vcpus_join(struct vm *vm)
 		pthread_join(vcpu->thread, NULL);
 		vcpu->has_thread = false;
 	}
-}
-
-void vcpus_say_where(struct vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < vm->nr_vcpus; i++)
-		vcpu_say_where(&vm->vcpus[i]);
 }
 
 void vcpus_destroy(struct vm *vm)

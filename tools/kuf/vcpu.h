@@ -28,10 +28,10 @@ int vcpus_start(struct vm *vm);
  */
 int vcpus_pause(struct vm *vm);
 void vcpus_resume(struct vm *vm);
-/* After vm_stop(): makes them leave the guest and end. */
+/* After vm_stop(): tells them to leave the guest; also before there are any. */
+void vcpus_kick(struct vm *vm);
+/* The same, and waits until they have ended. */
 void vcpus_join(struct vm *vm);
-/* After vcpus_join(). */
-void vcpus_say_where(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */

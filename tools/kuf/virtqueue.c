@@ -19,24 +19,37 @@ static struct vring_desc read_desc(struct vring_desc *desc)
 	};
 }
 
+int virtqueue_pending(struct virtqueue *q)
+{
+	struct vring_avail *avail;
+	void *p;
+	u16 nr;
+	int err;
+
+	err = dma_map(q->vm, q->avail, sizeof(*avail), false, &p);
+	if (err)
+		return err;
+	avail = p;
+	/* Acquire: what the entries stand for was written before the index. */
+	nr = __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE) - q->next_avail;
+	return nr > q->size ? -EPROTO : nr;
+}
+
 int virtqueue_take(struct virtqueue *q, struct virtbuf *bufs, u16 *head)
 {
 	struct vring_avail *avail;
 	struct vring_desc *table;
 	void *p;
-	u16 index, pending;
 	int n, err;
+	u16 index;
 
+	n = virtqueue_pending(q);
+	if (n <= 0)
+		return n;
 	err = dma_map(q->vm, q->avail, sizeof(*avail) + q->size * sizeof(u16), false, &p);
 	if (err)
 		return err;
 	avail = p;
-	/* Acquire: what the entry stands for was written before the index. */
-	pending = __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE) - q->next_avail;
-	if (!pending)
-		return 0;
-	if (pending > q->size)
-		return -EPROTO;
 	index = READ_ONCE(avail->ring[q->next_avail % q->size]);
 	*head = index;
 

@@ -32,6 +32,9 @@ struct virtbuf {
 	bool write;		/* for the device to write */
 };
 
+/* How many chains there are to be taken, or -errno. */
+int virtqueue_pending(struct virtqueue *q);
+
 /*
  * Takes the next chain of buffers: how many of @bufs it fills, 0 if there is none,
  * or -errno when the guest's ring is not sound.  @head is for virtqueue_put().

@@ -38,7 +38,7 @@ int vm_create(struct vm *vm)
 	pthread_condattr_t attr;
 	int err;
 
-	*vm = (struct vm){ .kvm_fd = -1, .fd = -1, .mem = { .fd = -1, .bitmap_fd = -1 } };
+	*vm = (struct vm){ .kvm_fd = -1, .fd = -1, .mem = { .fd = -1 } };
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -84,54 +84,6 @@ void vm_destroy(struct vm *vm)
 		close(vm->kvm_fd);
 	vm->fd = -1;
 	vm->kvm_fd = -1;
-}
-
-static const char *feature_name(u64 feature)
-{
-	switch (feature) {
-	case KVM_USERFAULT_FEATURE_EXIT:
-		return "EXIT";
-	case KVM_USERFAULT_FEATURE_ACCESS:
-		return "ACCESS";
-	case KVM_USERFAULT_FEATURE_FD:
-		return "FD";
-	case KVM_USERFAULT_FEATURE_OWN:
-		return "OWN";
-	default:
-		return "an unnamed one";
-	}
-}
-
-int vm_enable_userfault(struct vm *vm, u64 features)
-{
-	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_USERFAULT_FEATURES,
-		.args[0] = features,
-	};
-	int offered = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USERFAULT_FEATURES);
-	u64 missing;
-
-	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USERFAULT) <= 0)
-		return kuf_error(-EOPNOTSUPP, "no KVM userfault here (CONFIG_KVM_USERFAULT)");
-	missing = features & ~(u64)(offered > 0 ? offered : 0);
-	if (missing)
-		return kuf_error(-EOPNOTSUPP, "KVM userfault of this kernel does not offer %s",
-				 feature_name(missing & -missing));
-	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
-		return kuf_error(-errno, "KVM_CAP_USERFAULT_FEATURES 0x%llx",
-				 (unsigned long long)features);
-	return 0;
-}
-
-int vm_userfault_fd(struct vm *vm)
-{
-	struct kvm_userfault_fd args = {
-		.flags = KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK,
-		.event_size = sizeof(struct kvm_userfault_event),
-	};
-	int fd = ioctl(vm->fd, KVM_USERFAULT_CREATE_FD, &args);
-
-	return fd >= 0 ? fd : kuf_error(-errno, "KVM_USERFAULT_CREATE_FD");
 }
 
 void vm_irq(struct vm *vm, u32 gsi, bool level)

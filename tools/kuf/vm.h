@@ -23,8 +23,8 @@ struct vm {
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
 
-	/* Who fills absent pages when vCPUs exit; NULL: they do not. */
-	struct pager *pager;
+	struct pager *pager;	/* NULL: no page is absent */
+	u64 resumed_ns;		/* when vCPUs were started; 0: they were not */
 
 	/* vCPUs that shall wait outside of the guest, and how many do. */
 	bool pausing;
@@ -40,14 +40,6 @@ struct vm {
 /* The VM with interrupt controllers and timer, without memory and vCPUs. */
 int vm_create(struct vm *vm);
 void vm_destroy(struct vm *vm);
-
-/*
- * Enables KVM userfault features; says which one this kernel does not have, and
- * fails with -EOPNOTSUPP.
- */
-int vm_enable_userfault(struct vm *vm, u64 features);
-/* A live userfault fd of this VM, for vCPU faults too. */
-int vm_userfault_fd(struct vm *vm);
 
 void vm_irq(struct vm *vm, u32 gsi, bool level);
 

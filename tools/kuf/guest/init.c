@@ -26,19 +26,20 @@
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define TOUCH_BYTES	(8ul << 20)	/* a CPU */
 #define GENERATIONS	3
+#define KEEP_DIRTY_MIB	8
 
 int failures;
 
 void failed(const char *fmt, ...)
 {
+	char text[256];
 	va_list ap;
 
-	failures++;
-	printf("guest: FAILED: ");
+	__atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
 	va_start(ap, fmt);
-	vprintf(fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	putchar('\n');
+	printf("guest: FAILED: %s\n", text);
 }
 
 static const char *read_line(const char *path)
@@ -185,11 +186,19 @@ static void check_clock(void)
 		failed("the wall clock says %lld", (long long)time(NULL));
 }
 
+/* A number of the kernel's command line, or @otherwise. */
+static unsigned int parameter(const char *cmdline, const char *name, unsigned int otherwise)
+{
+	const char *arg = strstr(cmdline, name);
+
+	return arg ? atoi(arg + strlen(name)) : (int)otherwise;
+}
+
 int main(void)
 {
-	int cpus = sysconf(_SC_NPROCESSORS_ONLN), wanted;
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int wanted, generations;
 	char cmdline[4096];
-	const char *arg;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mkdir("/proc", 0755);
@@ -202,18 +211,17 @@ int main(void)
 	       sysconf(_SC_PHYS_PAGES) / 256,
 	       read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource"));
 	snprintf(cmdline, sizeof(cmdline), "%s", read_line("/proc/cmdline"));
-	arg = strstr(cmdline, "guest.cpus=");
-	wanted = arg ? atoi(arg + strlen("guest.cpus=")) : 1;
-	if (cpus != wanted)
-		failed("%d CPUs instead of %d", cpus, wanted);
+	wanted = parameter(cmdline, "guest.cpus=", 1);
+	if (cpus != (int)wanted)
+		failed("%d CPUs instead of %u", cpus, wanted);
 
-	arg = strstr(cmdline, "guest.keep=");
-	if (arg)
-		keep_going(atoi(arg + strlen("guest.keep=")));
+	generations = parameter(cmdline, "guest.keep=", 0);
+	if (generations)
+		keep_going(generations, parameter(cmdline, "guest.dirty=", KEEP_DIRTY_MIB), cpus);
 	check_pattern_file();
 	check_memory_everywhere(cpus);
 	check_clock();
-	if (strstr(cmdline, "guest.disk") && !arg)
+	if (strstr(cmdline, "guest.disk") && !generations)
 		check_disk();
 	printf("guest: %s\n", read_line("/proc/stat"));
 	if (!failures)

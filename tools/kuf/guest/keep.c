@@ -1,37 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Work that is to go on as if nothing had happened when the VM is saved in the middle of
- * it and restored: memory that is written over and over, a disk with several requests at
- * a time, and a clock.
+ * Work that is to go on as if nothing had happened when the VM is saved, restored or
+ * migrated in the middle of it: memory that is written over and over and checked
+ * whenever the work comes back to it, a log, a disk, and a clock.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "guest.h"
 #include "pattern.h"
 
-#define AREA		(8ul << 20)
-#define WORDS		(AREA / sizeof(uint64_t))
-#define WRITERS		4
-#define CHUNK		(64ul << 10)
-#define CHUNK_WORDS	(CHUNK / sizeof(uint64_t))
-#define MAX_STEP_S	60
+#define MAX_STEP_NS	600000000000ull
+#define PAUSE_NS	50000000ull
+#define MAX_THREADS	16
 
-static double now(void)
+/* A thread's part of the memory. */
+struct part {
+	pthread_t thread;
+	unsigned int cpu;
+	uint64_t *words;		/* of the whole memory */
+	uint64_t begin, end;
+	uint64_t nonce;
+	uint64_t generation;
+	uint64_t content;		/* out: a sum of what was found */
+	bool ok;
+};
+
+uint64_t now_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
 /* Which no other boot has. */
@@ -43,90 +49,113 @@ static uint64_t make_nonce(void)
 	return (ts.tv_sec * 1000000000ull + ts.tv_nsec) ^ __builtin_ia32_rdtsc() << 20;
 }
 
-static int rewrite(int fd, uint64_t *buf, uint64_t first, uint64_t generation)
+/* Each word is what was written the last time, 0 at first. */
+static void *write_part(void *arg)
 {
-	size_t i;
+	struct part *part = arg;
+	uint64_t i, want, content = 0;
+	cpu_set_t set;
 
-	for (i = 0; i < CHUNK_WORDS; i++)
-		buf[i] = guest_pattern(first + i, generation);
-	if (pwrite(fd, buf, CHUNK, first * sizeof(*buf)) != (ssize_t)CHUNK)
-		return 1;
-	memset(buf, 0, CHUNK);
-	if (pread(fd, buf, CHUNK, first * sizeof(*buf)) != (ssize_t)CHUNK)
-		return 2;
-	for (i = 0; i < CHUNK_WORDS; i++) {
-		if (buf[i] != guest_pattern(first + i, generation))
-			return 3;
+	CPU_ZERO(&set);
+	CPU_SET(part->cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	for (i = part->begin; i < part->end; i++) {
+		want = part->generation > 1 ?
+		       guest_pattern(i + part->nonce, part->generation - 1) : 0;
+		if (part->words[i] != want) {
+			failed("word %llu is wrong in generation %llu: %016llx, not %016llx",
+			       (unsigned long long)i, (unsigned long long)part->generation,
+			       (unsigned long long)part->words[i], (unsigned long long)want);
+			return NULL;
+		}
+		content += want;
+		part->words[i] = guest_pattern(i + part->nonce, part->generation);
 	}
-	return 0;
+	part->content = content;
+	part->ok = true;
+	return NULL;
 }
 
-/* Writes its part of the second half of the disk until it is told to end, then at last. */
-static int write_disk(unsigned int writer, int *end)
+static bool write_memory(struct part *parts, unsigned int nr, uint64_t generation,
+			 uint64_t *content)
 {
-	uint64_t part = GUEST_DISK_SIZE / 2 / WRITERS, at;
-	uint64_t begin = GUEST_DISK_SIZE / 2 + writer * part;
-	uint64_t generation = 100000 + writer;
-	int fd = open(GUEST_DISK, O_RDWR | O_DIRECT), last, err = 0;
-	uint64_t *buf = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int i;
+	bool ok = true;
 
-	if (fd < 0 || buf == MAP_FAILED)
-		return 4;
-	do {
-		last = __atomic_load_n(end, __ATOMIC_ACQUIRE);
-		generation = last ? GUEST_DISK_GENERATION + 1 : generation + WRITERS;
-		for (at = begin; !err && at < begin + part; at += CHUNK)
-			err = rewrite(fd, buf, at / sizeof(*buf), generation);
-	} while (!last && !err);
-	return err ?: fsync(fd) ? 5 : 0;
-}
-
-/* Each word is what was written the last time; 0 at first. */
-static bool write_memory(uint64_t *p, uint64_t nonce, unsigned int generation)
-{
-	uint64_t i, want;
-
-	for (i = 0; i < WORDS; i++) {
-		want = generation > 1 ? guest_pattern(i + nonce, generation - 1) : 0;
-		if (p[i] != want) {
-			failed("word %llu is wrong in generation %u", (unsigned long long)i,
-			       generation);
+	for (i = 0; i < nr; i++) {
+		parts[i].generation = generation;
+		parts[i].ok = false;
+		if (pthread_create(&parts[i].thread, NULL, write_part, &parts[i])) {
+			failed("no thread for CPU %u", i);
+			while (i--)
+				pthread_join(parts[i].thread, NULL);
 			return false;
 		}
-		p[i] = guest_pattern(i + nonce, generation);
 	}
+	*content = 0;
+	for (i = 0; i < nr; i++) {
+		pthread_join(parts[i].thread, NULL);
+		ok &= parts[i].ok;
+		*content += parts[i].content;
+	}
+	return ok;
+}
+
+/* One generation; what the host can check is in the line that it prints. */
+static bool step(struct part *parts, unsigned int nr, unsigned int generation, uint64_t *last)
+{
+	uint64_t content, t, hash, nonce = parts[0].nonce;
+	char entry[128];
+
+	if (!write_memory(parts, nr, generation, &content))
+		return false;
+	usleep(PAUSE_NS / 1000);
+	t = now_ns();
+	if (t < *last + PAUSE_NS || t > *last + MAX_STEP_NS)
+		failed("the clock: %llu ns after %llu ns", (unsigned long long)t,
+		       (unsigned long long)*last);
+	*last = t;
+	hash = log_append(nonce, t, content);
+	if (!log_verify(nonce))
+		return false;
+	/* Tests wait for the generation's number and full stop: they come last. */
+	snprintf(entry, sizeof(entry), "nonce %016llx time %llu content %016llx log %016llx",
+		 (unsigned long long)nonce, (unsigned long long)t, (unsigned long long)content,
+		 (unsigned long long)hash);
+	printf("guest: %s gap %llu us generation %u.\n", entry,
+	       (unsigned long long)ticks_take_gap(), generation);
 	return true;
 }
 
-void keep_going(unsigned int generations)
+void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int nr_cpus)
 {
-	uint64_t *p = mmap(NULL, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int *end = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	uint64_t nonce = make_nonce();
-	double last = now(), t;
-	unsigned int i;
-	int status;
+	uint64_t size = (uint64_t)dirty_mib << 20, words = size / sizeof(uint64_t);
+	struct part parts[MAX_THREADS] = {};
+	unsigned int i, nr = nr_cpus < MAX_THREADS ? nr_cpus : MAX_THREADS;
+	uint64_t nonce = make_nonce(), last;
+	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int err;
 
-	if (p == MAP_FAILED || end == MAP_FAILED) {
-		failed("mmap: %s", strerror(errno));
+	if (p == MAP_FAILED) {
+		failed("no %u MiB of memory", dirty_mib);
 		return;
 	}
-	for (i = 0; i < WRITERS; i++) {
-		if (!fork())
-			_exit(write_disk(i, end));
+	for (i = 0; i < nr; i++)
+		parts[i] = (struct part){ .cpu = i, .words = p, .begin = words * i / nr,
+					  .end = words * (i + 1) / nr, .nonce = nonce };
+	last = now_ns();
+	/* New memory comes slowly while the others are at work. */
+	if (!step(parts, nr, 1, &last))
+		return;
+	err = disk_start();
+	if (!err)
+		err = ticks_start();
+	if (err) {
+		failed("the disk, or ticks: %s", strerror(err));
+		return;
 	}
-	for (i = 1; i <= generations && write_memory(p, nonce, i); i++) {
-		usleep(50000);
-		t = now();
-		if (t < last + 0.05 || t > last + MAX_STEP_S)
-			failed("the clock: %f after %f", t, last);
-		last = t;
-		printf("guest: nonce %016llx generation %u.\n", (unsigned long long)nonce, i);
-	}
-	__atomic_store_n(end, 1, __ATOMIC_RELEASE);
-	while (wait(&status) > 0) {
-		if (status)
-			failed("disk: status 0x%x", status);
-	}
+	for (i = 2; i <= generations && step(parts, nr, i, &last); i++)
+		;
+	ticks_stop();
+	disk_stop();
 }

@@ -82,6 +82,26 @@ void test_make_disk(void)
 		die(TEST_DISK);
 }
 
+bool test_copy(const char *from, const char *to)
+{
+	static char buf[64 << 10], zero[64 << 10];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	off_t at = 0;
+	ssize_t n;
+
+	while ((n = read(in, buf, sizeof(buf))) > 0) {
+		if (memcmp(buf, zero, n) && pwrite(out, buf, n, at) != n)
+			n = -1;
+		if (n < 0)
+			break;
+		at += n;
+	}
+	n = n || ftruncate(out, at);
+	close(in);
+	close(out);
+	return !n;
+}
+
 bool test_disk_written(void)
 {
 	uint64_t i, word, nr = GUEST_DISK_SIZE / sizeof(word);
@@ -204,6 +224,15 @@ static bool read_more(struct test_run *run)
 bool test_wait_for(struct test_run *run, const char *text)
 {
 	while (!strstr(run->console, text)) {
+		if (!read_more(run))
+			return false;
+	}
+	return true;
+}
+
+bool test_wait_said(struct test_run *run, const char *text)
+{
+	while (!strstr(run->said, text)) {
 		if (!read_more(run))
 			return false;
 	}

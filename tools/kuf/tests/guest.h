@@ -18,6 +18,8 @@
 /* Exits when it cannot. */
 void test_make_initrd(void);
 void test_make_disk(void);
+/* Holes stay holes. */
+bool test_copy(const char *from, const char *to);
 /* Is the disk as the guest leaves it? */
 bool test_disk_written(void);
 
@@ -43,6 +45,8 @@ struct test_run {
 void test_start(struct test_run *run, char *const argv[]);
 /* Until "guest: up" or whatever else is in its console; false: it ended before. */
 bool test_wait_for(struct test_run *run, const char *text);
+/* The same for what kuf itself says. */
+bool test_wait_said(struct test_run *run, const char *text);
 /* Until its end. */
 void test_finish(struct test_run *run);
 /* All it printed, as diagnostics. */

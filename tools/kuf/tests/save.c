@@ -25,7 +25,7 @@
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define TINY		"/tmp/kuf-tiny"
 #define LINUX		"--kernel=" TEST_KERNEL
-#define GENERATIONS	16
+#define GENERATIONS	32
 
 static struct test_run run, other;
 static char nonce[40];
@@ -54,27 +54,6 @@ static void execute(struct test_run *r, const char *const *args)
 		argv[n + 1] = (char *)args[n];
 	test_start(r, argv);
 	test_finish(r);
-}
-
-/* Holes stay holes. */
-static bool copy(const char *from, const char *to)
-{
-	static char buf[64 << 10], zero[64 << 10];
-	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	off_t at = 0;
-	ssize_t n;
-
-	while ((n = read(in, buf, sizeof(buf))) > 0) {
-		if (memcmp(buf, zero, n) && pwrite(out, buf, n, at) != n)
-			n = -1;
-		if (n < 0)
-			break;
-		at += n;
-	}
-	n = n || ftruncate(out, at);
-	close(in);
-	close(out);
-	return !n;
 }
 
 /* Where a byte of a saved VM belongs. */
@@ -178,7 +157,7 @@ static void test_save(const char *cpus, const char *backing)
 	ok = ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK) &&
 	     strstr(run.said, "saved: ") && last_generation < GENERATIONS &&
 	     !strstr(run.console, "guest: ok") && clean(run.console) &&
-	     copy(TEST_DISK, DISK_SAVED) && access(SOCKET, F_OK);
+	     test_copy(TEST_DISK, DISK_SAVED) && access(SOCKET, F_OK);
 	result(ok, "save-%s", backing);
 }
 
@@ -189,7 +168,7 @@ static void test_resave(const char *policy, const char *name)
 				     "--disk=" TEST_DISK, NULL };
 
 	unlink(SAVED_AGAIN);
-	copy(DISK_SAVED, TEST_DISK);
+	test_copy(DISK_SAVED, TEST_DISK);
 	execute(&run, args);
 	result(ended(&run, KUF_EXIT_OK) && same(SAVED, SAVED_AGAIN), "resave-%s", name);
 }
@@ -202,7 +181,7 @@ static void test_restore(const char *policy, const char *pager, const char *back
 	long long served, own;
 	bool ok;
 
-	copy(DISK_SAVED, TEST_DISK);
+	test_copy(DISK_SAVED, TEST_DISK);
 	execute(&run, args);
 	served = test_number(&run, "lazy: ");
 	own = test_number(&run, "of these ");
@@ -226,7 +205,7 @@ static void damage(off_t at)
 	int fd;
 	u8 byte;
 
-	copy(SAVED, SAVED_BAD);
+	test_copy(SAVED, SAVED_BAD);
 	fd = open(SAVED_BAD, O_RDWR);
 	if (pread(fd, &byte, 1, at) == 1) {
 		byte ^= 0x40;
@@ -241,7 +220,7 @@ static void refused(const char *policy, const char *disk, int status, const char
 {
 	const char *const args[] = { "restore", SAVED_BAD, policy, "--timeout=60", disk, NULL };
 
-	copy(DISK_SAVED, TEST_DISK);
+	test_copy(DISK_SAVED, TEST_DISK);
 	execute(&run, args);
 	result(ended(&run, status) && strstr(run.said, says), "refused-%s", name);
 }
@@ -275,7 +254,7 @@ static void test_refused(void)
 	refused("--policy=lazy", disk, KUF_EXIT_FAILED, "is damaged (CRC32C)", "frame");
 	damage(some_page());
 	refused("--policy=eager", disk, KUF_EXIT_FAILED, "is damaged (CRC32C)", "page");
-	copy(SAVED, SAVED_BAD);
+	test_copy(SAVED, SAVED_BAD);
 	refused("--policy=eager", "--timeout=61", KUF_EXIT_FAILED, "has a disk", "no-disk");
 	refused("--policy=eager", "--disk=" TEST_INITRD, KUF_EXIT_FAILED, "sectors instead of",
 		"other-disk");

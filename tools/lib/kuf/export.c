@@ -14,6 +14,7 @@
 #define EXPORT_MAGIC	0x5846554bu	/* "KUFX" */
 #define EXPORT_VERSION	1
 #define EXPORT_UFFD	0x1u
+#define EXPORT_FLAGS	(KUF_REGION_PRIVATE | KUF_REGION_PROC_MEM)
 
 struct export_header {
 	uint32_t magic;
@@ -32,7 +33,7 @@ struct export_region {
 	uint32_t id;
 	uint32_t slot;
 	uint32_t as_id;
-	uint32_t flags;		/* KUF_REGION_PRIVATE or 0 */
+	uint32_t flags;		/* KUF_REGION_PRIVATE, KUF_REGION_PROC_MEM, or 0 */
 };
 
 static_assert(sizeof(struct export_header) == 32, "the layout");
@@ -89,7 +90,7 @@ int kuf_export(struct kuf *k, int fd, struct kuf_export *ex)
 			.id = region->id,
 			.slot = region->r.slot,
 			.as_id = region->r.as_id,
-			.flags = region->r.flags & KUF_REGION_PRIVATE,
+			.flags = region->r.flags & EXPORT_FLAGS,
 		};
 		ex->fds[ex->nr_fds++] = region->state_fd;
 		ex->fds[ex->nr_fds++] = region->backing_fd;
@@ -142,6 +143,9 @@ static int check_backing(int fd, const struct export_region *er)
 
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		return -EBADMSG;
+	/* A process's memory has no size: what is not there cannot be written. */
+	if (er->flags & KUF_REGION_PROC_MEM)
+		return 0;
 	if (er->offset > (uint64_t)st.st_size || er->len > (uint64_t)st.st_size - er->offset)
 		return -EBADMSG;
 	return 0;
@@ -180,7 +184,7 @@ static int import_region(struct kuf *k, const struct export_region *er, int stat
 	if (region->backing_fd < 0)
 		return -errno;
 	region->imported = true;
-	if (er->flags & KUF_REGION_PRIVATE)
+	if (er->flags)
 		return 0;
 	region->r.hva = mmap(NULL, er->len, PROT_READ | PROT_WRITE, MAP_SHARED,
 			     region->backing_fd, er->offset);
@@ -199,13 +203,17 @@ static int check_region(struct kuf *k, const struct export_region *er, int state
 		.as_id = er->as_id,
 		.gpa = er->gpa,
 		.len = er->len,
-		.hva = er->flags ? NULL : (void *)(uintptr_t)k->page_size,
-		.gmem_fd = er->flags ? 0 : -1,
+		.gmem_fd = er->flags & KUF_REGION_PRIVATE ? 0 : -1,
 		.fd_offset = er->offset,
 		.flags = er->flags,
 	};
 
-	if (er->flags & ~KUF_REGION_PRIVATE || er->id >= KUF_MAX_REGIONS ||
+	/* Where it is there, or would be anywhere. */
+	if (er->flags & KUF_REGION_PROC_MEM)
+		r.hva = (void *)(uintptr_t)er->offset;
+	else if (!er->flags)
+		r.hva = (void *)(uintptr_t)k->page_size;
+	if (er->flags & ~EXPORT_FLAGS || er->id >= KUF_MAX_REGIONS ||
 	    k->regions[er->id].used || kufi_region_check(k, &r))
 		return -EBADMSG;
 	if (check_state(k, state_fd, er->len))

@@ -7,6 +7,7 @@
 #include <linux/falloc.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -15,7 +16,7 @@ int kufi_punch(struct kuf *k, struct kufi_region *region, uint64_t first, uint64
 	uint64_t at = first << k->page_shift, len = nr << k->page_shift;
 	int ret;
 
-	if (region->backing_fd < 0)
+	if (region->backing_fd < 0 || region->r.flags & KUF_REGION_PROC_MEM)
 		return madvise((char *)region->r.hva + at, len, MADV_DONTNEED) ? -errno : 0;
 	do {
 		ret = fallocate(region->backing_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -24,18 +25,28 @@ int kufi_punch(struct kuf *k, struct kufi_region *region, uint64_t first, uint64
 	return ret ? -errno : 0;
 }
 
-static int fetch(struct kuf *k, struct kufi_region *region, uint64_t page, void *to)
+static struct kuf_request request_for(struct kuf *k, struct kufi_region *region, uint64_t page)
 {
-	struct kuf_request request = {
-		.size = sizeof(request),
+	return (struct kuf_request){
+		.size = sizeof(struct kuf_request),
 		.gpa = kufi_page_gpa(k, region, page),
 		.len = k->page_size,
 		.region = region->id,
 		.as_id = region->r.as_id,
 		.flags = KUF_REQUEST_URGENT,
 	};
+}
+
+static int fetch(struct kuf *k, struct kufi_region *region, uint64_t page, void *to)
+{
+	struct kuf_request request = request_for(k, region, page);
 
 	return k->ops.fetch(k->source, &request, to);
+}
+
+static bool is_zero(enum kufi_how how)
+{
+	return how == KUFI_ZERO || how == KUFI_REPLY_ZERO;
 }
 
 /* guest_memfd that nobody can map. */
@@ -46,7 +57,7 @@ static int fill_private(struct kuf *k, struct kufi_region *region, uint64_t page
 	int ret;
 
 	if (!region->r.install)
-		return how == KUFI_ZERO ? kufi_punch(k, region, page, 1) : -EOPNOTSUPP;
+		return is_zero(how) ? kufi_punch(k, region, page, 1) : -EOPNOTSUPP;
 	if (how == KUFI_FETCH) {
 		if (k->page_size > sizeof(buffer))
 			return -EOPNOTSUPP;
@@ -56,26 +67,91 @@ static int fill_private(struct kuf *k, struct kufi_region *region, uint64_t page
 		content = buffer;
 	}
 	return region->r.install(region->r.opaque, kufi_page_gpa(k, region, page),
-				 how == KUFI_ZERO ? NULL : content, k->page_size);
+				 is_zero(how) ? NULL : content, k->page_size);
+}
+
+static bool verifies(const struct kuf *k, enum kufi_how how)
+{
+	return k->ops.verify && how != KUFI_COPY && how != KUFI_ZERO;
+}
+
+/* @content: what is in memory now, not what was to be written there. */
+static int verify(struct kuf *k, struct kufi_region *region, uint64_t page, const void *content)
+{
+	struct kuf_request request = request_for(k, region, page);
+
+	return k->ops.verify(k->source, &request, content);
+}
+
+/* Where another process has its memory. */
+static int write_all(const struct kufi_region *region, uint64_t at, const char *from, size_t len)
+{
+	ssize_t n;
+
+	for (; len; at += n, from += n, len -= n) {
+		n = pwrite(region->backing_fd, from, len, region->backing_offset + at);
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return n ? -errno : -EIO;
+	}
+	return 0;
+}
+
+static int read_all(const struct kufi_region *region, uint64_t at, char *to, size_t len)
+{
+	ssize_t n;
+
+	for (; len; at += n, to += n, len -= n) {
+		n = pread(region->backing_fd, to, len, region->backing_offset + at);
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return n ? -errno : -EIO;
+	}
+	return 0;
+}
+
+static int fill_remote(struct kuf *k, struct kufi_region *region, uint64_t page,
+		       enum kufi_how how, const void *content)
+{
+	uint64_t at = page << k->page_shift;
+	char buffer[4096] = {};
+	int ret = 0;
+
+	if (k->page_size > sizeof(buffer))
+		return -EOPNOTSUPP;
+	if (how == KUFI_FETCH)
+		ret = fetch(k, region, page, buffer);
+	if (!ret)
+		ret = write_all(region, at, is_zero(how) || how == KUFI_FETCH ? buffer : content,
+				k->page_size);
+	if (ret || !verifies(k, how))
+		return ret;
+	ret = read_all(region, at, buffer, k->page_size);
+	return ret ? ret : verify(k, region, page, buffer);
 }
 
 static int fill(struct kuf *k, struct kufi_region *region, uint64_t page, enum kufi_how how,
 		const void *content)
 {
-	char *to = (char *)region->r.hva + (page << k->page_shift);
+	int ret = 0;
+	char *to;
 
 	if (region->r.flags & KUF_REGION_PRIVATE)
 		return fill_private(k, region, page, how, content);
-	switch (how) {
-	case KUFI_COPY:
-		memcpy(to, content, k->page_size);
-		return 0;
-	case KUFI_ZERO:
+	if (region->imported && region->r.flags & KUF_REGION_PROC_MEM)
+		return fill_remote(k, region, page, how, content);
+	to = (char *)region->r.hva + (page << k->page_shift);
+	if (is_zero(how))
 		memset(to, 0, k->page_size);
-		return 0;
-	default:
-		return fetch(k, region, page, to);
-	}
+	else if (how == KUFI_FETCH)
+		ret = fetch(k, region, page, to);
+	else
+		memcpy(to, content, k->page_size);
+	if (ret || !verifies(k, how))
+		return ret;
+	return verify(k, region, page, to);
 }
 
 int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
@@ -88,6 +164,7 @@ int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
 	int ret;
 
 	*filled = false;
+	/* What the source has of a discarded page, zeroes included, is out of date. */
 	ret = kufi_page_claim(word, k->peer, how == KUFI_ZERO);
 	if (ret == -EUCLEAN)
 		return ret;
@@ -110,7 +187,9 @@ int kufi_fill_page(struct kufi_wake *wake, uint64_t page, enum kufi_how how,
 	if (ret)
 		return ret;
 	*filled = true;
-	kufi_count(how == KUFI_ZERO ? &k->stats.zeroed : &k->stats.installed, 1);
+	kufi_count(is_zero(how) ? &k->stats.zeroed : &k->stats.installed, 1);
+	if (how == KUFI_FETCH || old & KUFI_URGENT)
+		KUFI_COUNT(k, demanded, 1);
 	kufi_wake_page(wake, page, old);
 	return 0;
 }

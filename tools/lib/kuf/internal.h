@@ -34,10 +34,10 @@ struct kufi_region {
 	struct kuf_region r;
 	bool used;
 	bool armed;
-	bool imported;		/* hva and backing_fd are ours */
+	bool imported;		/* hva, unless PROC_MEM, and backing_fd are ours */
 	uint32_t id;
 	int state_fd;
-	int backing_fd;		/* where holes are punched, or -1 */
+	int backing_fd;		/* what goes to other processes, or -1 */
 	uint64_t backing_offset;
 	uint64_t nr_pages;
 	void *state;		/* bitmap, words, set */
@@ -111,8 +111,10 @@ static inline void kufi_count(uint64_t *counter, uint64_t n)
 
 #define KUFI_COUNT(k, name, n)	kufi_count(&(k)->stats.name, (n))
 
-/* stats.c */
+/* query.c */
 void kufi_latency(struct kuf *k, uint64_t ns);
+/* An exit or event with KVM_MEMORY_EXIT_FLAG_*. */
+void kufi_count_fault(struct kuf *k, uint64_t flags);
 
 /* trace.c */
 /* To notice damage, not malice: everything is checked besides. */
@@ -187,6 +189,8 @@ enum kufi_how {
 	KUFI_COPY,		/* from what, which is its content */
 	KUFI_ZERO,
 	KUFI_FETCH,		/* from the source */
+	KUFI_REPLY,		/* as COPY, and it is the source's */
+	KUFI_REPLY_ZERO,	/* as ZERO, and the source says so */
 };
 
 /*

@@ -94,6 +94,7 @@ static int act(struct kuf *k, struct kufi_region *region, struct kuf_exit *ex)
 	if (ex->access & KVM_MEMORY_EXIT_FLAG_BITMAP)
 		return -EFAULT;
 	KUFI_COUNT(k, exits, 1);
+	kufi_count_fault(k, ex->access);
 	ret = kufi_need_page(k, region, (ex->gpa - region->r.gpa) >> k->page_shift,
 			     ex->flags & KUF_EXIT_SERVE);
 	switch (ret) {

@@ -77,6 +77,36 @@ void kufi_latency(struct kuf *k, uint64_t ns)
 	KUFI_COUNT(k, latency_count, 1);
 }
 
+void kufi_count_fault(struct kuf *k, uint64_t flags)
+{
+	if (flags & KVM_MEMORY_EXIT_FLAG_OWN)
+		KUFI_COUNT(k, own, 1);
+	if (flags & KVM_MEMORY_EXIT_FLAG_PAGE_WALK)
+		KUFI_COUNT(k, walks, 1);
+}
+
+int kuf_check(struct kuf *k, uint64_t *wrong)
+{
+	struct kufi_region *region;
+	unsigned int state;
+	uint64_t page;
+
+	if (!wrong)
+		return -EINVAL;
+	*wrong = 0;
+	for (region = k->regions; region < k->regions + KUF_MAX_REGIONS; region++) {
+		if (!__atomic_load_n(&region->used, __ATOMIC_ACQUIRE))
+			continue;
+		for (page = 0; page < region->nr_pages; page++) {
+			state = kufi_state(kufi_load(&region->words[page]));
+			if (state == KUF_FILLING || state == KUF_TAKING)
+				continue;
+			*wrong += kufi_bit(region, page) != (state != KUF_PRESENT);
+		}
+	}
+	return 0;
+}
+
 int kuf_get_stats(struct kuf *k, struct kuf_stats *user)
 {
 	const uint64_t *from = &k->stats.exits;

@@ -86,7 +86,11 @@ int kufi_region_check(struct kuf *k, const struct kuf_region *r)
 	/* KVM has the two in one number. */
 	if (r->slot > 0xffff || r->as_id > 0xffff)
 		return -EINVAL;
-	if (r->flags & ~(KUF_REGION_PRESENT | KUF_REGION_PRIVATE))
+	if (r->flags & ~(KUF_REGION_PRESENT | KUF_REGION_PRIVATE | KUF_REGION_PROC_MEM))
+		return -EINVAL;
+	if (r->flags & KUF_REGION_PROC_MEM &&
+	    (r->flags & KUF_REGION_PRIVATE || r->gmem_fd >= 0 || r->fd < 0 ||
+	     r->fd_offset != (uintptr_t)r->hva))
 		return -EINVAL;
 	if (r->kvm_flags & (KVM_MEM_USERFAULT | KVM_MEM_USERFAULT_WP | KUFI_MEM_GUEST_MEMFD))
 		return -EINVAL;

@@ -143,6 +143,7 @@ static void event(struct round *r, const struct kvm_userfault_event *e)
 	bool fresh;
 	int ret;
 
+	kufi_count_fault(r->k, e->flags);
 	/* A bitmap that is not ours is not ours to serve either. */
 	if (!region || e->type != KVM_USERFAULT_EVENT_FAULT)
 		return;
@@ -216,18 +217,16 @@ static void fill(struct round *r, struct kufi_region *region, uint64_t first, ui
 	int ret;
 
 	for (i = 0; i < nr; i++) {
-		/* What was discarded meanwhile needs no memory until it is touched. */
-		if (kufi_state(kufi_load(&region->words[first + i])) == KUF_DISCARDED) {
-			KUFI_COUNT(r->k, skipped, 1);
-			continue;
-		}
-		ret = kufi_fill_page(&wake, first + i, zero ? KUFI_ZERO : KUFI_COPY,
+		ret = kufi_fill_page(&wake, first + i, zero ? KUFI_REPLY_ZERO : KUFI_REPLY,
 				     zero ? NULL :
 				     (const char *)reply->data + (i << r->k->page_shift),
 				     &filled);
 		r->s->done += filled;
-		if (ret)
-			give_up(r, region, first + i, ret);
+		/* It was counted there. */
+		if (ret) {
+			kufi_page_fail(&region->words[first + i]);
+			failed(r, ret);
+		}
 	}
 	kufi_wake_flush(&wake);
 	now = kufi_now();

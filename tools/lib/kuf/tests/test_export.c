@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 static struct kuf_export ex, got;
+static struct kuf *other_k;
 
 static int open_fds(void)
 {
@@ -106,6 +107,86 @@ static void shared(void)
 	close(ends[0]);
 	close(ends[1]);
 	EQUAL(open_fds(), before);
+}
+
+static int check_pattern(void *opaque, const struct kuf_request *page, const void *content)
+{
+	int *calls = opaque;
+
+	EQUAL(bit_of(other_k, page->gpa), 1);
+	++*calls;
+	return is_pattern(content, page->gpa) ? 0 : -EILSEQ;
+}
+
+/* Anonymous memory has no file but the process's own. */
+static void proc_mem(void)
+{
+	struct kuf_source_ops ops = { .size = sizeof(ops), .verify = check_pattern };
+	struct kuf *k = new_kuf(ALL_FEATURES), *other;
+	int before = open_fds(), fd, calls = 0;
+	struct kufi_wake wake;
+	char data[PAGE];
+	bool filled;
+	char *hva = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kuf_region r = {
+		.size = sizeof(r), .gpa = GPA, .len = 8 * PAGE, .hva = hva, .gmem_fd = -1, .fd = -1,
+		.fd_offset = (uintptr_t)hva, .flags = KUF_REGION_PROC_MEM,
+	};
+
+	EQUAL(kuf_region_add(k, &r), -EINVAL);
+	r.fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	r.fd_offset += PAGE;
+	EQUAL(kuf_region_add(k, &r), -EINVAL);
+	r.fd_offset -= PAGE;
+	r.flags |= KUF_REGION_PRIVATE;
+	EQUAL(kuf_region_add(k, &r), -EINVAL);
+	r.flags &= ~KUF_REGION_PRIVATE;
+	r.gmem_fd = 0;
+	EQUAL(kuf_region_add(k, &r), -EINVAL);
+	r.gmem_fd = -1;
+	EQUAL(kuf_region_add(k, &r), 0);
+	EQUAL(kuf_export(k, -1, &ex), 0);
+	EQUAL(kuf_import(&ex, &other, &fd), 0);
+	CHECK(!other->regions[r.id].r.hva);
+
+	memset(hva, 0xee, r.len);
+	pattern(data, GPA + 2 * PAGE);
+	EQUAL(kuf_install(other, 0, GPA + 2 * PAGE, PAGE, data, NULL), 0);
+	CHECK(is_pattern(hva + 2 * PAGE, GPA + 2 * PAGE));
+	EQUAL(kuf_install_zero(other, 0, GPA + 3 * PAGE, PAGE, NULL), 0);
+	CHECK(is_zero(hva + 3 * PAGE));
+	EQUAL((unsigned char)hva[PAGE], 0xee);
+	EQUAL((unsigned char)hva[4 * PAGE], 0xee);
+	EQUAL(state_of(k, GPA + 2 * PAGE), KUF_PRESENT);
+
+	/* What the source is shown was read back. */
+	other_k = other;
+	EQUAL(kuf_set_source(other, &ops, &calls), 0);
+	wake = (struct kufi_wake){ .k = other, .region = &other->regions[r.id] };
+	pattern(data, GPA + 4 * PAGE);
+	EQUAL(kufi_fill_page(&wake, 4, KUFI_REPLY, data, &filled), 0);
+	EQUAL(kufi_fill_page(&wake, 5, KUFI_REPLY, data, &filled), -EILSEQ);
+	EQUAL(kufi_fill_page(&wake, 5, KUFI_REPLY_ZERO, NULL, &filled), -EILSEQ);
+	EQUAL(calls, 3);
+	CHECK(is_pattern(hva + 4 * PAGE, GPA + 4 * PAGE));
+	EQUAL(state_of(k, GPA + 5 * PAGE), KUF_ABSENT);
+
+	/* The owner needs no file for what is his. */
+	EQUAL(kuf_install(k, 0, GPA + 6 * PAGE, PAGE, data, NULL), 0);
+	CHECK(is_pattern(hva + 6 * PAGE, GPA + 4 * PAGE));
+	EQUAL(kuf_discard(k, 0, GPA + 6 * PAGE, PAGE), 0);
+	CHECK(is_zero(hva + 6 * PAGE));
+
+	/* Memory that is gone cannot be written, and nothing is present then. */
+	munmap(hva + 7 * PAGE, PAGE);
+	EQUAL(kuf_install(other, 0, GPA + 7 * PAGE, PAGE, data, NULL), -EIO);
+	EQUAL(state_of(k, GPA + 7 * PAGE), KUF_ABSENT);
+	kuf_destroy(other);
+	kuf_destroy(k);
+	munmap(hva, 7 * PAGE);
+	close(r.fd);
+	EQUAL(open_fds(), before - 1);
 }
 
 static void private_memory(void)
@@ -377,7 +458,7 @@ static void other_process(void)
 }
 
 static const struct test tests[] = {
-	TEST(refused), TEST(shared), TEST(private_memory), TEST(through_a_socket),
+	TEST(refused), TEST(shared), TEST(proc_mem), TEST(private_memory), TEST(through_a_socket),
 	TEST(bad_senders), TEST(bad_files), TEST(no_fds_left), TEST(other_process),
 };
 

@@ -144,6 +144,7 @@ void kuf_destroy(struct kuf *k);
 
 #define KUF_REGION_PRESENT	0x1	/* pages begin as present, not as absent */
 #define KUF_REGION_PRIVATE	0x2	/* guest_memfd that cannot be mapped */
+#define KUF_REGION_PROC_MEM	0x4	/* fd is this process's /proc/self/mem */
 
 /*
  * Writes content into private memory, which the library cannot reach; @data NULL
@@ -178,7 +179,10 @@ struct kuf_region {
  *
  * Give gmem_fd for guest_memfd, mapped (hva is its mapping) or not (PRIVATE).  For
  * a memfd or another file give fd.  With neither the memory is private to this
- * process: it works, but no other process can serve it.
+ * process: it works, but no other process can serve it, unless fd is an open
+ * /proc/self/mem, fd_offset is hva, and PROC_MEM says so: then other processes write
+ * their content there, with pwrite().  Whoever has that file can write all of this
+ * process's memory, not the guest's alone.
  *
  * EINVAL	not aligned, empty, wraps around, contradicting members
  * EEXIST	overlaps a region of the same address space
@@ -442,6 +446,7 @@ struct kuf_export {
  * descriptor that goes along, or -1.
  *
  * EOPNOTSUPP	a region's memory is private to this process (no fd, no gmem_fd)
+ *		and it did not say PROC_MEM
  * EPERM	this context was itself imported
  * ENOSPC	there were 254 peers before
  */
@@ -501,9 +506,19 @@ struct kuf_stats {
 	uint64_t latency_count;
 	uint64_t latency_sum_ns;
 	uint64_t latency[KUF_LATENCY_BUCKETS];
+	uint64_t demanded;	/* filled pages that somebody needed */
+	uint64_t own;		/* of exits and events: KVM's own accesses */
+	uint64_t walks;		/* of exits and events: walks of the guest's page tables */
 };
 
 int kuf_get_stats(struct kuf *k, struct kuf_stats *stats);
+
+/*
+ * Do the bits that KVM looks at agree with the states of the pages?  *wrong: of how
+ * many pages they do not, which none should.  Pages that somebody works on are left
+ * out.  For tests, and for whoever wants to be sure.
+ */
+int kuf_check(struct kuf *k, uint64_t *wrong);
 
 #ifdef __cplusplus
 }

@@ -52,8 +52,8 @@ struct kuf_reply {
 };
 
 /*
- * All but fetch() are called by kuf_service() alone, so by one thread at a time,
- * and must not wait.
+ * All but fetch(), and verify() for what fetch() read, are called by kuf_service()
+ * alone, so by one thread at a time, and must not wait.
  */
 struct kuf_source_ops {
 	size_t size;
@@ -76,6 +76,15 @@ struct kuf_source_ops {
 	 * time.  NULL: the source cannot do that, and nobody can serve himself.
 	 */
 	int (*fetch)(void *source, const struct kuf_request *request, void *to);
+	/*
+	 * Is this what was to be in the page?  Called after content or zeroes of this
+	 * source were written to guest memory, for what is in memory then, and before
+	 * the page's bit is cleared: an error leaves the page absent, and counts as
+	 * failed.  In the thread that fills the page, for one page at a time; not for
+	 * what kuf_install() and kuf_install_zero() write, nor for private memory,
+	 * which cannot be read.  May be NULL.
+	 */
+	int (*verify)(void *source, const struct kuf_request *page, const void *content);
 };
 
 /* Both may be NULL: no source, the VMM installs by itself. */

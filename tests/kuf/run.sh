@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What of kuf can be tested without KVM: its tests, plain and with sanitizers, and the
+# commands that need no guest. Prints KTAP on stdout. Exit status: 0 if none failed.
+#
+# usage: tests/kuf/run.sh
+
+# Functions are called through try.
+# shellcheck disable=SC2317
+set -euo pipefail
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+repo=$here/../..
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+kuf=$out/plain/kuf
+
+n=0 failed=0
+# try NAME COMMAND...: note that nothing in COMMAND stops at a failure by itself.
+try()
+{
+	local name=$1 rc=0 said
+	shift
+	n=$((n + 1))
+	said=$("$@" 2>&1) || rc=$?
+	if ((rc == 0)); then
+		echo "ok $n $name"
+	else
+		echo "not ok $n $name # status $rc"
+		tail -n 40 <<<"$said" | sed 's/^/# /'
+		failed=$((failed + 1))
+	fi
+}
+
+# fails STATUS TEXT COMMAND...: with that status, saying that.
+fails()
+{
+	local want=$1 text=$2 rc=0 said
+	shift 2
+	said=$("$@" 2>&1) || rc=$?
+	echo "$said"
+	((rc == want)) && grep -q -- "$text" <<<"$said"
+}
+
+# A command of kuf's that the manual does not describe, or the other way round.
+check_manual()
+{
+	local commands described
+	commands=$("$kuf" --help | sed -n 's/^  \([a-z]*\) .*/\1/p' | sort)
+	described=$(sed -n 's/^\.Ss kuf //p' "$repo/tools/kuf/man/kuf.1" | sort)
+	diff <(echo "$commands") <(echo "$described")
+}
+
+# Each option in --help is in the manual.
+check_options()
+{
+	local command option missing=0
+	for command in $("$kuf" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+		while IFS= read -r option; do
+			grep -q -- "Fl -$option\b" "$repo/tools/kuf/man/kuf.1" ||
+				grep -q -- "-$option\b.*\(,\|$\)" "$repo/tools/kuf/man/kuf.1" ||
+				{ echo "kuf $command --$option"; missing=1; }
+		done < <("$kuf" "$command" --help | sed -n 's/^  --\([a-z-]*\).*/\1/p')
+	done
+	return $missing
+}
+
+draw()
+{
+	local i
+	{
+		echo '# time_us gpa kind latency_us'
+		for ((i = 0; i < 300; i++)); do
+			echo "$((i * 500)) $(printf '0x%x' $((i * 7919 % 4096 * 4096))) demand $((60 + i))"
+			echo "$((i * 500 + 7)) $(printf '0x%x' $((i * 4096))) background-zero -"
+		done
+	} >"$out/trace"
+	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
+}
+
+echo "KTAP version 1"
+tests=(frame_test migrate_host_test pager_test report_test status_test stream_test trace_test)
+try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
+try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
+	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
+	LDFLAGS="-fsanitize=address,undefined"
+for t in "${tests[@]}"; do
+	try "$t" "$out/plain/kuf_$t"
+	try "$t-sanitized" "$out/san/kuf_$t"
+done
+
+try manual-commands check_manual
+try manual-options check_options
+try plot draw
+echo "12 0x1000 demand many" >"$out/bad"
+try plot-refuses-other-files fails 1 'line 1 is not of a trace' "$kuf" plot "$out/bad" "$out/bad.png"
+echo "# nothing" >"$out/bad"
+try plot-refuses-empty-files fails 1 'no pages' "$kuf" plot "$out/bad" "$out/bad.png"
+try plot-says-what-is-missing fails 1 'apt-get install gnuplot' env PATH=/none "$kuf" plot "$out/trace" "$out/bad.png"
+try status-of-nobody fails 1 'No such file' "$kuf" status "$out/none"
+try status-usage fails 2 'usage: kuf status' "$kuf" status
+# A machine with a KVM of ours is not to be expected here, and one without must be told so.
+doctor()
+{
+	local rc=0 said
+	said=$("$kuf" doctor) || rc=$?
+	echo "$said"
+	if ((rc == 0)); then
+		[[ $said == *"kuf will work here" ]] && ! grep -q ^problem <<<"$said"
+	else
+		((rc == 1)) && [[ $said == *"kuf will not work here" ]] &&
+			(($(grep -c ^problem <<<"$said") <= $(grep -c '^ *fix: .' <<<"$said")))
+	fi
+}
+try doctor doctor
+try doctor-usage fails 2 'usage: kuf doctor' "$kuf" doctor all
+echo "1..$n"
+((failed == 0))

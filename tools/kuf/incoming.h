@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_INCOMING_H
+#define KUF_INCOMING_H
+
+#include "lobby.h"
+
+/*
+ * A VM that comes here, until it may run: the destination's side of the phases.  For one
+ * thread; from incoming_go() on its connections are handed on.
+ */
+struct incoming {
+	struct lobby lobby;
+	struct stream main, urgent;
+	struct proto_hello hello;	/* the source's */
+	struct proto_config config;
+	u8 *state;			/* config.state_size bytes, for state_parse() */
+	u64 state_ns, ready_ns, go_ns;	/* when END_OF_STATE came, READY went, GO came */
+	bool went;			/* GO came: the VM is ours */
+};
+
+void incoming_init(struct incoming *in, int listen_fd, int cancel);
+/* Waits for a source; @timeout_ms -1: for ever. */
+int incoming_accept(struct incoming *in, int timeout_ms);
+/* Receives all of the VM but its memory. */
+int incoming_receive(struct incoming *in);
+/*
+ * It is loaded, and all memory is absent: waits until it may run.  From then on the
+ * source never runs it again.
+ */
+int incoming_go(struct incoming *in);
+/* Tells the source; the connections are not used here any more. */
+int incoming_started(struct incoming *in, u64 now_ns);
+/* After an error: the source is told, if it can still go on with its VM. */
+void incoming_abort(struct incoming *in, const char *why);
+void incoming_free(struct incoming *in);
+
+#endif /* KUF_INCOMING_H */

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a migration does with the machine that it takes away.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "dma.h"
+#include "migrate.h"
+#include "state.h"
+
+static int pause_machine(void *vm)
+{
+	int err = machine_pause(vm);
+
+	if (err)
+		return kuf_error(err, "the VM has ended");
+	machine_say_paused(vm);
+	return 0;
+}
+
+static int save_machine(void *vm, struct frame_writer *w)
+{
+	return state_save(vm, w);
+}
+
+/* Its disk is the only thing that both hosts have. */
+static int give_up_machine(void *vm)
+{
+	struct machine *m = vm;
+
+	return blk_let_go(&m->blk);
+}
+
+static void resume_machine(void *vm)
+{
+	machine_resume(vm);
+}
+
+/* Its memory may itself be absent still, if it came from elsewhere. */
+static int map_memory(void *opaque, u64 gpa, u64 len, void **ptr)
+{
+	return dma_map(opaque, gpa, len, false, ptr);
+}
+
+static u64 ms(u64 from, u64 to)
+{
+	return to > from ? (to - from) / 1000000 : 0;
+}
+
+static void report(const struct outgoing *o)
+{
+	const struct origin *origin = &o->origin;
+	const struct origin_counts *c = &origin->counts;
+
+	if (!o->given_up)
+		return;
+	kuf_say("sent: paused, given up after %llu ms, runs there after %llu ms",
+		(unsigned long long)ms(o->paused_ns, o->go_ns),
+		(unsigned long long)ms(o->paused_ns, origin->started_ns));
+	kuf_say("sent: %llu urgent pages, %llu in the background, %llu zeroes, %llu failed",
+		(unsigned long long)c->pages[1], (unsigned long long)c->pages[0],
+		(unsigned long long)(c->zero_pages[0] + c->zero_pages[1]),
+		(unsigned long long)c->failed);
+}
+
+int migrate_send(struct machine *m, struct outgoing *o, const struct net_address *to)
+{
+	static const struct outgoing_ops ops = {
+		pause_machine, save_machine, give_up_machine, resume_machine,
+	};
+	int err;
+
+	o->ops = &ops;
+	o->vm = m;
+	o->epoch = m->epoch;
+	memcpy(o->session, m->session, sizeof(o->session));
+	o->config = (struct proto_config){
+		.mem_size = m->vm.mem.size,
+		.nr_cpus = m->vm.nr_vcpus,
+	};
+	o->origin.mem = &m->vm.mem;
+	o->origin.map = map_memory;
+	o->origin.opaque = &m->vm;
+	err = outgoing_run(o, to);
+	report(o);
+	if (!err && o->origin.done.kind == PROTO_DONE_ENDED)
+		kuf_say("sent: the guest ended there, without the rest of its memory");
+	if (err && o->given_up)
+		kuf_error(0, "the VM was given up: it cannot go on here");
+	return err;
+}

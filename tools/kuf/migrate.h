@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_MIGRATE_H
+#define KUF_MIGRATE_H
+
+#include "machine.h"
+#include "outgoing.h"
+
+/*
+ * Moves a machine that runs to where @to leads.  The caller has set o->cancel and the
+ * origin's latency and bandwidth; others may look at @o meanwhile, as it says.
+ *
+ * 0: it runs there, and what it needed came from here: it is to be ended here.  Else
+ * -errno after a message: if o->given_up it is lost here, otherwise it runs on.
+ */
+int migrate_send(struct machine *m, struct outgoing *o, const struct net_address *to);
+
+#endif /* KUF_MIGRATE_H */

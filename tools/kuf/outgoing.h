@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_OUTGOING_H
+#define KUF_OUTGOING_H
+
+#include "frame.h"
+#include "net.h"
+#include "lobby.h"
+#include "origin.h"
+
+/*
+ * A VM that goes elsewhere: the source's side, from connecting until its memory is not
+ * needed here any more.  For one thread; what is said so may be read by others.
+ */
+
+/* What it is done with; in the order in which they are called, resume() last, if at all. */
+struct outgoing_ops {
+	/* Nothing of the VM moves from then on. */
+	int (*pause)(void *vm);
+	int (*save)(void *vm, struct frame_writer *w);
+	/*
+	 * Makes durable, and lets go of, what the destination is to use from now on.
+	 * An error is the last chance to keep the VM; after 0 it must not run any more.
+	 */
+	int (*give_up)(void *vm);
+	void (*resume)(void *vm);
+};
+
+enum outgoing_phase {
+	OUTGOING_NONE,
+	OUTGOING_CONNECTING,
+	OUTGOING_STATE,		/* paused; the state is on its way */
+	OUTGOING_READY,		/* waits for the destination to be ready */
+	OUTGOING_GIVEN_UP,	/* serves memory; the VM is the destination's */
+	OUTGOING_DONE,
+	OUTGOING_FAILED,	/* the VM runs on here, unless it was given up */
+};
+
+struct outgoing {
+	const struct outgoing_ops *ops;
+	void *vm;
+	u8 session[PROTO_ID_SIZE];
+	u64 epoch;
+	struct proto_config config;	/* mem_size and nr_cpus are the caller's */
+	int cancel;			/* or -1 */
+	struct origin origin;		/* its memory and speed are the caller's */
+
+	/* Others may read these while it runs (READ_ONCE). */
+	enum outgoing_phase phase;
+	bool given_up;
+	u64 paused_ns, go_ns;
+
+	struct stream main, urgent;
+};
+
+/*
+ * Does it all.  0: the destination has the VM and all it wants.  Else -errno after a
+ * message: if @given_up the VM is lost here, otherwise it goes on here.
+ */
+int outgoing_run(struct outgoing *o, const struct net_address *to);
+
+const char *outgoing_phase_name(enum outgoing_phase phase);
+
+#endif /* KUF_OUTGOING_H */

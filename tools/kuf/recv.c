@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kuf recv: goes on with a VM that another kuf sends.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "incoming.h"
+#include "options.h"
+#include "policy.h"
+#include "state.h"
+#include "status.h"
+#include "stream_source.h"
+#include "trace.h"
+
+struct recv {
+	struct options options;
+	struct policy_options how;
+	int backing;		/* -1: as it was */
+	struct net_address at;
+	int listen_fd;
+	unsigned int request_timeout_ms;
+	enum break_kind fault;
+	struct machine machine;
+	struct incoming incoming;
+	struct state state;
+	struct stream_source source;
+	struct control control;
+	struct trace_source *trace;
+	struct progress progress;
+};
+
+enum { OPT_LISTEN = 256, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
+	OPT_TIMEOUT, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
+
+static const struct option long_options[] = {
+	{ "listen", required_argument, NULL, OPT_LISTEN },
+	{ "policy", required_argument, NULL, OPT_POLICY },
+	{ "engine", required_argument, NULL, OPT_ENGINE },
+	{ "record", required_argument, NULL, OPT_RECORD },
+	{ "replay", required_argument, NULL, OPT_REPLAY },
+	{ "then", required_argument, NULL, OPT_THEN },
+	{ "trace", required_argument, NULL, OPT_TRACE },
+	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
+	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "request-timeout", required_argument, NULL, OPT_REQUEST_TIMEOUT },
+	{ "break", required_argument, NULL, OPT_BREAK },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{}
+};
+
+static const char help[] =
+"usage: kuf recv --listen=ADDRESS [OPTION...]\n"
+"\n"
+"Waits for a VM that kuf send moves to ADDRESS, tcp:HOST:PORT or unix:PATH, and goes on\n"
+"with it. It runs at once; its memory is absent, and comes from the other kuf page by\n"
+"page, for KVM's own accesses as well (needs OWN).\n"
+"\n"
+"  --listen=ADDRESS  HOST: a numeric address of this host, IPv6 in brackets, or\n"
+"                    localhost; PORT 0: any, which is told\n"
+"  --policy=HOW      when memory comes\n"
+"                    lazy:       page by page, as it is needed\n"
+"                    background: the same, and meanwhile all the rest (the default)\n"
+"                    recorded:   the same, and meanwhile what a recording names\n"
+"  --record=FILE     write down what was needed, in that order\n"
+"  --replay=FILE     with recorded: the recording\n"
+"  --then=background with recorded: and after it all the rest\n"
+"  --trace=FILE      a line for each page: time_us gpa kind latency_us (see kuf plot)\n"
+"  --engine=kuf|uffd what stops the guest at absent pages: KVM userfault, or, to\n"
+"                    compare with, userfaultfd: lazy or background, memory of anon or\n"
+"                    shmem (kuf)\n"
+"  --backing=KIND    what memory is made of: anon, shmem, gmem (as it was)\n"
+"  --console=FILE    where the serial console goes (stdout)\n"
+"  --disk=FILE       the disk, the same file as the other kuf's; if it has one\n"
+"  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
+"  --control=SOCKET  where kuf save, send and status find it\n"
+"  --timeout=SEC     stop the guest so long after it came (never)\n"
+"  --request-timeout=MS  a page that the guest waits for and that does not come\n"
+"                    within that is an error (30000)\n"
+"  --break=early-clear|flip|drop  for tests: with one page that the guest waits for do\n"
+"                    what must not happen: let it go before its content is there, flip\n"
+"                    a bit of it, or lose the reply. It is noticed: exit status 4\n"
+"\n"
+"If the other kuf, or the network, is lost before all memory came, the guest goes on as\n"
+"far as it gets with what it has, and waits then, until --timeout or whatever else ends\n"
+"kuf.\n"
+"\n"
+"Nothing is encrypted, nor is it checked who the other side is: whoever can connect to\n"
+"ADDRESS can send a VM, which then is run with this user's permissions. Listen where\n"
+"only those can connect whom you trust; kuf send --help tells of tunnels.\n"
+"\n"
+"Exit status: as kuf run; 1 also if no VM came, which then runs on where it was; 7 the\n"
+"other side was lost, and pages of the guest with it.\n";
+
+static int parse_one(struct recv *r, int option, const char *arg)
+{
+	struct options *o = &r->options;
+	int fault;
+
+	switch (option) {
+	case OPT_LISTEN:
+		return net_parse(&r->at, arg);
+	case OPT_BACKING:
+		r->backing = mem_backing_by_name(arg);
+		if (r->backing < 0)
+			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
+		return 0;
+	case OPT_CONSOLE:
+		o->console = arg;
+		return 0;
+	case OPT_DISK:
+		o->disk = arg;
+		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
+	case OPT_CONTROL:
+		o->control = arg;
+		return 0;
+	case OPT_TIMEOUT:
+		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
+	case OPT_REQUEST_TIMEOUT:
+		return options_parse_number("request-timeout", arg, 10, 1000000000,
+					    &r->request_timeout_ms);
+	case OPT_BREAK:
+		fault = break_by_name(arg);
+		r->fault = fault < 0 ? BREAK_NONE : fault;
+		return fault < 0 ? fault : 0;
+	case OPT_HELP:
+		fputs(help, stdout);
+		return 1;
+	default:
+		fputs("kuf recv --help shows all options\n", stderr);
+		return -EINVAL;
+	}
+}
+
+static int parse(struct recv *r, int argc, char **argv)
+{
+	int option, err;
+
+	r->backing = -1;
+	/* The connections are this process's. */
+	r->how.mode = PAGER_THREAD;
+	r->how.policy.kind = KUF_EAGER;
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		err = policy_option(&r->how, option, optarg);
+		if (err > 0)
+			err = parse_one(r, option, optarg);
+		if (err)
+			return err;
+	}
+	if (optind != argc || !r->at.text)
+		return kuf_error(0, "--listen=ADDRESS is needed, and nothing but options");
+	if (r->how.eager)
+		return kuf_error(0, "--policy=eager: not here, as the guest runs at once");
+	return policy_check(&r->how);
+}
+
+static int check(struct recv *r)
+{
+	const struct proto_config *theirs = &r->incoming.config;
+	const struct state_config *c = &r->state.config;
+
+	if (c->mem_size != theirs->mem_size || c->nr_cpus != theirs->nr_cpus)
+		return kuf_error(0, "the VM that comes contradicts itself");
+	if (c->has_disk && !r->options.disk)
+		return kuf_error(0, "the VM that comes has a disk: --disk=FILE is needed");
+	if (!c->has_disk && r->options.disk)
+		return kuf_error(0, "the VM that comes has no disk for --disk=%s",
+				 r->options.disk);
+	return 0;
+}
+
+/* Memory is only absent after the state was loaded, as kuf restore explains. */
+static int load(struct recv *r)
+{
+	const struct state_config *c = &r->state.config;
+	const struct options *o = &r->options;
+	struct machine *m = &r->machine;
+	struct vm *vm = &m->vm;
+	int err;
+
+	err = vm_create(vm);
+	if (!err)
+		err = machine_plug_devices(m, o->console, o->disk);
+	if (!err)
+		err = mem_create(&vm->mem, r->backing < 0 ? c->backing : (u32)r->backing,
+				 c->mem_size, vm->fd);
+	if (!err)
+		err = mem_plug(&vm->mem, vm->fd);
+	if (!err)
+		err = vcpus_create(vm, c->nr_cpus);
+	if (err)
+		return err;
+	m->blk.latency_us = o->disk_latency_us;
+	blk_pause(&m->blk);
+	return state_load(m, &r->state);
+}
+
+/* All memory is absent; nobody serves it before stream_source_start(). */
+static int arm(struct recv *r)
+{
+	struct pager_config config = {
+		.engine = r->how.engine,
+		.mode = r->how.mode,
+		.own = true,
+		.ops = stream_source_ops(),
+		.source = &r->source,
+		.policy = r->how.policy,
+	};
+	int err;
+
+	err = stream_source_init(&r->source, &r->machine.vm.mem, &r->incoming.main,
+				 &r->incoming.urgent);
+	if (err)
+		return err;
+	r->source.fault = r->fault;
+	if (r->request_timeout_ms)
+		r->source.timeout_ms = r->request_timeout_ms;
+	err = trace_pager(&r->trace, r->how.trace, &config);
+	return err ?: machine_start_pager(&r->machine, &config);
+}
+
+static int receive(struct recv *r)
+{
+	struct incoming *in = &r->incoming;
+	char text[NET_TEXT_MAX];
+	int err;
+
+	r->listen_fd = net_listen(&r->at);
+	if (r->listen_fd < 0)
+		return r->listen_fd;
+	net_say_address(r->listen_fd, &r->at, text);
+	kuf_say("listening at %s", text);
+	incoming_init(in, r->listen_fd, -1);
+	err = incoming_accept(in, -1);
+	net_unlisten(&r->at, r->listen_fd);
+	r->listen_fd = -1;
+	if (!err)
+		err = incoming_receive(in);
+	if (!err)
+		err = state_parse(&r->state, in->state, in->config.state_size,
+				  in->config.state_frames);
+	if (!err)
+		err = check(r);
+	if (!err)
+		err = policy_read(&r->how);
+	if (!err)
+		err = load(r);
+	if (!err)
+		err = arm(r);
+	if (!err)
+		err = incoming_go(in);
+	if (err)
+		incoming_abort(in, "the destination cannot go on with it, and says why there");
+	return err;
+}
+
+/* The VM is ours: nobody else can go on with it. */
+static int run(struct recv *r)
+{
+	struct machine *m = &r->machine;
+	int err;
+
+	memcpy(m->session, r->incoming.hello.session, sizeof(m->session));
+	m->epoch = r->incoming.hello.epoch + 1;
+	err = state_time_start(m);
+	if (!err)
+		err = blk_reopen(&m->blk);
+	if (err)
+		return err;
+	blk_resume(&m->blk);
+	err = vcpus_start(&m->vm);
+	if (!err) {
+		kuf_say("the guest runs");
+		err = incoming_started(&r->incoming, stream_now_ns());
+	}
+	if (err)
+		return err;
+	r->source.k = m->pager.k;
+	stream_source_start(&r->source);
+	kuf_say("received: loaded in %llu ms, runs %llu ms after it was given up",
+		(unsigned long long)(r->incoming.ready_ns - r->incoming.state_ns) / 1000000,
+		(unsigned long long)(stream_now_ns() - r->incoming.go_ns) / 1000000);
+	if (r->options.control)
+		err = control_start(&r->control, m, r->options.control);
+	if (!err)
+		err = machine_show_progress(m, &r->progress);
+	return err;
+}
+
+static int finish(struct recv *r, int code)
+{
+	const struct stream_source_counts *c = &r->source.counts;
+
+	code = machine_finish(&r->machine, code);
+	if (!r->incoming.went)
+		return code;
+	stream_source_finish(&r->source);
+	kuf_say("received: %llu urgent pages, %llu in the background, %llu zeroes",
+		(unsigned long long)c->demand_pages, (unsigned long long)c->background_pages,
+		(unsigned long long)c->zero_pages);
+	kuf_say("received: %llu wrong, %llu came twice", (unsigned long long)c->wrong_pages,
+		(unsigned long long)c->repeated_pages);
+	/* What a guest ends with that did not miss anything is its own. */
+	if (r->source.end == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT)
+		return KUF_EXIT_LOST;
+	return code;
+}
+
+int cmd_recv(int argc, char **argv)
+{
+	struct recv *r = calloc(1, sizeof(*r));
+	int code, err;
+
+	if (!r) {
+		kuf_error(-ENOMEM, "no memory");
+		return KUF_EXIT_FAILED;
+	}
+	machine_init(&r->machine);
+	r->source.bell = -1;
+	err = parse(r, argc, argv);
+	if (err) {
+		free(r);
+		return err > 0 ? KUF_EXIT_OK : KUF_EXIT_USAGE;
+	}
+	incoming_init(&r->incoming, -1, -1);
+	err = receive(r);
+	if (!err)
+		err = run(r);
+	code = machine_wait(&r->machine, err, r->options.timeout_s);
+	progress_stop(&r->progress);
+	control_stop(&r->control);
+	code = finish(r, code);
+	machine_print_report(&r->machine);
+	machine_release(&r->machine);
+	trace_source_destroy(r->trace);
+	stream_source_free(&r->source);
+	incoming_free(&r->incoming);
+	policy_free(&r->how);
+	free(r);
+	return code;
+}

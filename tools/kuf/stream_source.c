@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages by the connections of a migration.  A page is asked for at most once on each
+ * connection at a time, replies may come in any order, and what comes without having
+ * been asked for is an error.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "crc32c.h"
+#include "net.h"
+#include "stream_source.h"
+
+#define MAIN		0
+#define URGENT		1
+#define TIMEOUT_MS	30000
+#define FINISH_MS	5000
+
+static const u8 zeroes[PAGE_SIZE];
+
+int stream_source_init(struct stream_source *ss, const struct mem *mem, struct stream *main,
+		       struct stream *urgent)
+{
+	u64 nr = mem->size / PAGE_SIZE;
+
+	*ss = (struct stream_source){
+		.mem = mem,
+		.timeout_ms = TIMEOUT_MS,
+		.sides = { { .s = main }, { .s = urgent } },
+	};
+	ss->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ss->crcs = calloc(nr, sizeof(*ss->crcs));
+	ss->came = calloc(1, (nr + 7) / 8);
+	if (ss->bell >= 0 && ss->crcs && ss->came)
+		return 0;
+	stream_source_free(ss);
+	return kuf_error(-ENOMEM, "the account of %llu pages", (unsigned long long)nr);
+}
+
+void stream_source_free(struct stream_source *ss)
+{
+	if (ss->bell >= 0)
+		close(ss->bell);
+	free(ss->crcs);
+	free(ss->came);
+	ss->bell = -1;
+	ss->crcs = NULL;
+	ss->came = NULL;
+}
+
+void stream_source_start(struct stream_source *ss)
+{
+	u64 one = 1;
+
+	__atomic_store_n(&ss->open, true, __ATOMIC_RELEASE);
+	if (write(ss->bell, &one, sizeof(one)) != sizeof(one))
+		kuf_error(-errno, "eventfd");
+}
+
+static bool is_open(const struct stream_source *ss)
+{
+	return __atomic_load_n(&ss->open, __ATOMIC_ACQUIRE);
+}
+
+static void set_end(struct stream_source *ss, enum stream_source_end end)
+{
+	__atomic_store_n(&ss->end, end, __ATOMIC_RELEASE);
+}
+
+static void put_done(struct stream_source *ss, enum proto_done_kind kind)
+{
+	struct proto_done done = {
+		.kind = kind,
+		.pages = ss->counts.demand_pages + ss->counts.background_pages,
+		.zero_pages = ss->counts.zero_pages,
+	};
+	struct iovec iov = { &done, sizeof(done) };
+	u64 i;
+
+	for (i = 0; kind == PROTO_DONE_ALL && i < ss->mem->size / PAGE_SIZE; i++)
+		done.digest += proto_digest(i, ss->crcs[i]);
+	if (!stream_put(ss->sides[MAIN].s, PROTO_DONE, 0, &iov, 1))
+		ss->done_sent = true;
+}
+
+/* What came cannot be right: nothing of it is used any more.  After a message. */
+static int bad(struct stream_source *ss, int err)
+{
+	set_end(ss, STREAM_SOURCE_BAD);
+	if (!ss->done_sent) {
+		put_done(ss, PROTO_DONE_BAD);
+		stream_flush(ss->sides[MAIN].s);
+	}
+	return err;
+}
+
+/* The guest goes on as far as it gets. */
+static int cut(struct stream_source *ss)
+{
+	set_end(ss, STREAM_SOURCE_CUT);
+	kuf_error(0, "the source of the VM is gone: %llu of %llu pages did not come",
+		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->nr_came),
+		  (unsigned long long)(ss->mem->size / PAGE_SIZE));
+	kuf_say("vCPUs wait where they need one of these pages");
+	return -EAGAIN;
+}
+
+static int failed(struct stream_source *ss, int err)
+{
+	switch (err) {
+	case 0:
+	case -EAGAIN:
+		return err;
+	case -EBADMSG:
+	case -EINVAL:
+		return bad(ss, err);
+	default:
+		return cut(ss);
+	}
+}
+
+/*
+ * Asking.
+ */
+
+static int flush_side(struct stream_side *side)
+{
+	struct iovec iov = { side->batch, side->nr_batch * sizeof(side->batch[0]) };
+	int err = 0;
+
+	if (side->nr_batch)
+		err = stream_put(side->s, PROTO_REQUEST, 0, &iov, 1);
+	if (!err)
+		side->nr_batch = 0;
+	return stream_is_flushed(side->s) ? err : stream_flush(side->s);
+}
+
+static int flush(struct stream_source *ss)
+{
+	int err = flush_side(&ss->sides[URGENT]);
+
+	if (!err || err == -EAGAIN)
+		err = flush_side(&ss->sides[MAIN]);
+	return err == -EAGAIN ? 0 : err;
+}
+
+static int request(void *source, const struct kuf_request *request)
+{
+	struct stream_source *ss = source;
+	struct stream_side *side = &ss->sides[request->flags & KUF_REQUEST_URGENT ? URGENT : MAIN];
+	u64 nr = request->len / PAGE_SIZE;
+
+	if (!nr || nr > PROTO_REQUEST_PAGES ||
+	    mem_offset(ss->mem, request->gpa, request->len) < 0)
+		return -EINVAL;
+	/* Later, or never: who needs it waits. */
+	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES ||
+	    side->end - side->first == STREAM_SOURCE_ASKED)
+		return -EAGAIN;
+	if (side->nr_batch == PROTO_RANGES)
+		flush_side(side);
+	if (side->nr_batch == PROTO_RANGES)
+		return -EAGAIN;
+	side->batch[side->nr_batch++] = (struct proto_range){ request->gpa, request->len };
+	side->asked[side->end++ % STREAM_SOURCE_ASKED] = (struct stream_asked){
+		.gpa = request->gpa,
+		.len = request->len,
+		.time_ns = stream_now_ns(),
+		.missing = ~0ull >> (64 - nr),
+	};
+	return 0;
+}
+
+/* False: that was not asked for, or not any more. */
+static bool answered(struct stream_side *side, u64 gpa, u64 len)
+{
+	struct stream_asked *a;
+	u64 mask;
+	u32 i;
+
+	for (i = side->first; i != side->end; i++) {
+		a = &side->asked[i % STREAM_SOURCE_ASKED];
+		if (gpa < a->gpa || gpa - a->gpa >= a->len || len > a->len - (gpa - a->gpa))
+			continue;
+		mask = ~0ull >> (64 - len / PAGE_SIZE) << (gpa - a->gpa) / PAGE_SIZE;
+		if ((a->missing & mask) != mask)
+			continue;
+		a->missing &= ~mask;
+		while (side->first != side->end &&
+		       !side->asked[side->first % STREAM_SOURCE_ASKED].missing)
+			side->first++;
+		return true;
+	}
+	return false;
+}
+
+/* When it is too late for a reply; ~0: none is missing. */
+static u64 deadline(const struct stream_source *ss, const struct stream_side *side)
+{
+	u64 begin;
+
+	if (side->first == side->end)
+		return ~0ull;
+	begin = side->asked[side->first % STREAM_SOURCE_ASKED].time_ns;
+	/* Much is asked for on main, and it may be slow, as long as it goes on. */
+	if (side == &ss->sides[MAIN] && side->last_ns > begin)
+		begin = side->last_ns;
+	return begin + ss->timeout_ms * 1000000ull;
+}
+
+static int check_time(struct stream_source *ss)
+{
+	const struct stream_asked *a;
+	struct stream_side *side;
+	u64 now = stream_now_ns();
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		side = &ss->sides[i];
+		if (deadline(ss, side) > now)
+			continue;
+		a = &side->asked[side->first % STREAM_SOURCE_ASKED];
+		ss->counts.wrong_pages++;
+		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
+			  (unsigned long long)(a->gpa + __builtin_ctzll(a->missing) * PAGE_SIZE),
+			  (unsigned long long)(now - a->time_ns) / 1000000);
+		return bad(ss, -ETIMEDOUT);
+	}
+	return -EAGAIN;
+}
+
+/*
+ * What comes.
+ */
+
+static bool came(const struct stream_source *ss, u64 page)
+{
+	return ss->came[page / 8] & 1 << page % 8;
+}
+
+static int wrong(struct stream_source *ss, u64 gpa, const char *why)
+{
+	ss->counts.wrong_pages++;
+	return kuf_error(-EBADMSG, "the page at 0x%llx %s", (unsigned long long)gpa, why);
+}
+
+/*
+ * A page that the guest can use, though its content only comes now: whatever it was let
+ * go with is wrong.
+ */
+static bool let_go_early(struct stream_source *ss, u64 gpa)
+{
+	enum kuf_state state;
+
+	return ss->k && !kuf_page_state(ss->k, 0, gpa, &state) && state == KUF_PRESENT;
+}
+
+/*
+ * Pages are about to be handed on.  The source's memory stands still, so what comes
+ * twice is the same.
+ */
+static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u64 nr,
+		  const u32 *crcs, u64 *counter)
+{
+	u64 page = mem_offset(ss->mem, gpa, nr * PAGE_SIZE) / PAGE_SIZE, i;
+	u32 crc, zero = crc32c(0, zeroes, PAGE_SIZE);
+
+	for (i = 0; i < nr; i++, page++) {
+		crc = crcs ? crcs[i] : zero;
+		if (came(ss, page)) {
+			ss->counts.repeated_pages++;
+			if (ss->crcs[page] != crc)
+				return wrong(ss, gpa + i * PAGE_SIZE, "comes twice, and differs");
+			continue;
+		}
+		if (let_go_early(ss, gpa + i * PAGE_SIZE))
+			return wrong(ss, gpa + i * PAGE_SIZE,
+				     "was let go before its content came");
+		ss->crcs[page] = crc;
+		ss->came[page / 8] |= 1 << page % 8;
+		ss->nr_came++;
+		++*counter;
+	}
+	return 0;
+}
+
+/* 1: the reply is to be ignored. */
+static int make_fault(struct stream_source *ss, u64 gpa, const u8 **data)
+{
+	if (!ss->fault || ss->faulted)
+		return 0;
+	ss->faulted = true;
+	kuf_say("--break=%s: the page at 0x%llx", break_name(ss->fault),
+		(unsigned long long)gpa);
+	switch (ss->fault) {
+	case BREAK_DROP:
+		return 1;
+	case BREAK_FLIP:
+		memcpy(ss->page, *data, PAGE_SIZE);
+		ss->page[PAGE_SIZE / 2] ^= 0x10;
+		*data = ss->page;
+		return 0;
+	default:
+		if (ss->k)
+			kuf_install_zero(ss->k, 0, gpa, PAGE_SIZE, NULL);
+		return 0;
+	}
+}
+
+static int take_page(struct stream_source *ss, struct stream_side *side,
+		     const struct stream_frame *f, struct kuf_reply *reply)
+{
+	bool urgent = side == &ss->sides[URGENT];
+	const u8 *at = f->data, *data;
+	u32 crcs[PROTO_PAGES];
+	struct proto_page head;
+
+	memcpy(&head, at, sizeof(head));
+	if (!head.nr || head.nr > PROTO_PAGES || head.reserved ||
+	    f->length != sizeof(head) + head.nr * (sizeof(crcs[0]) + PAGE_SIZE) ||
+	    head.gpa % PAGE_SIZE || mem_offset(ss->mem, head.gpa, head.nr * PAGE_SIZE) < 0)
+		return kuf_error(-EBADMSG, "a PAGE that does not make sense");
+	memcpy(crcs, at + sizeof(head), head.nr * sizeof(crcs[0]));
+	data = at + sizeof(head) + head.nr * sizeof(crcs[0]);
+	if (urgent && make_fault(ss, head.gpa, &data))
+		return 0;
+	if (!answered(side, head.gpa, head.nr * PAGE_SIZE))
+		return wrong(ss, head.gpa, "came without having been asked for");
+	reply->gpa = head.gpa;
+	reply->len = head.nr * PAGE_SIZE;
+	reply->type = KUF_REPLY_DATA;
+	reply->data = data;
+	return record(ss, side, head.gpa, head.nr, crcs, urgent ? &ss->counts.demand_pages :
+		      &ss->counts.background_pages) ?: 1;
+}
+
+static int take_zero(struct stream_source *ss, struct stream_side *side,
+		     const struct stream_frame *f)
+{
+	if (f->length % sizeof(ss->ranges[0]))
+		return kuf_error(-EBADMSG, "a ZERO of %u bytes", f->length);
+	memcpy(ss->ranges, f->data, f->length);
+	ss->ranges_side = side;
+	ss->nr_ranges = f->length / sizeof(ss->ranges[0]);
+	ss->next_range = 0;
+	return 0;
+}
+
+static int next_zero(struct stream_source *ss, struct kuf_reply *reply)
+{
+	const struct proto_range *r = &ss->ranges[ss->next_range++];
+
+	if (!r->len || r->gpa % PAGE_SIZE || r->len % PAGE_SIZE ||
+	    r->len > PROTO_REQUEST_PAGES * PAGE_SIZE || mem_offset(ss->mem, r->gpa, r->len) < 0)
+		return kuf_error(-EBADMSG, "a ZERO that does not make sense");
+	if (!answered(ss->ranges_side, r->gpa, r->len))
+		return wrong(ss, r->gpa, "came without having been asked for");
+	reply->gpa = r->gpa;
+	reply->len = r->len;
+	reply->type = KUF_REPLY_ZERO;
+	return record(ss, ss->ranges_side, r->gpa, r->len / PAGE_SIZE, NULL,
+		      &ss->counts.zero_pages) ?: 1;
+}
+
+static int take_failed(struct stream_source *ss, struct stream_side *side,
+		       const struct stream_frame *f, struct kuf_reply *reply)
+{
+	struct proto_failed failed;
+
+	memcpy(&failed, f->data, sizeof(failed));
+	if (!failed.len || failed.gpa % PAGE_SIZE || failed.len % PAGE_SIZE || failed.reserved ||
+	    failed.len > PROTO_REQUEST_PAGES * PAGE_SIZE || failed.err >= 0 ||
+	    failed.err < -4095 || mem_offset(ss->mem, failed.gpa, failed.len) < 0 ||
+	    !answered(side, failed.gpa, failed.len))
+		return kuf_error(-EBADMSG, "a FAILED that does not make sense");
+	kuf_error(failed.err, "the source cannot give the page at 0x%llx",
+		  (unsigned long long)failed.gpa);
+	reply->gpa = failed.gpa;
+	reply->len = failed.len;
+	reply->type = KUF_REPLY_FAILED;
+	reply->error = failed.err;
+	return 1;
+}
+
+static int take_bye(struct stream_source *ss, const struct stream_frame *f)
+{
+	struct proto_bye bye;
+
+	memcpy(&bye, f->data, sizeof(bye));
+	if (!ss->done_sent || bye.reserved)
+		return kuf_error(-EBADMSG, "a BYE that does not make sense");
+	if (bye.differs)
+		return kuf_error(-EBADMSG, "what is here is not what the source has (digest)");
+	set_end(ss, STREAM_SOURCE_COMPLETE);
+	return 0;
+}
+
+/* 1: there is a reply; 0: there is none, but maybe in the next frame. */
+static int take(struct stream_source *ss, struct stream_side *side,
+		const struct stream_frame *f, struct kuf_reply *reply)
+{
+	switch (f->type) {
+	case PROTO_PAGE:
+		return take_page(ss, side, f, reply);
+	case PROTO_ZERO:
+		return take_zero(ss, side, f);
+	case PROTO_FAILED:
+		return take_failed(ss, side, f, reply);
+	case PROTO_ABORT:
+		return stream_aborted(side->s, f);
+	case PROTO_BYE:
+		if (side == &ss->sides[MAIN])
+			return take_bye(ss, f);
+		break;
+	}
+	return kuf_error(-EBADMSG, "the %s connection: a frame of type %u does not belong here",
+			 side->s->name, f->type);
+}
+
+static int receive_side(struct stream_source *ss, struct stream_side *side,
+			struct kuf_reply *reply)
+{
+	struct stream_frame f;
+	int r;
+
+	while (ss->end == STREAM_SOURCE_SERVES) {
+		if (ss->next_range < ss->nr_ranges)
+			return next_zero(ss, reply);
+		r = stream_next(side->s, &f);
+		if (r > 0) {
+			side->last_ns = stream_now_ns();
+			r = take(ss, side, &f, reply);
+		} else if (!r) {
+			r = stream_fill(side->s);
+			if (r == -EAGAIN)
+				return 0;
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* All that came before is in place when this is called. */
+static void check_complete(struct stream_source *ss)
+{
+	struct kuf_cursor cursor = { .size = sizeof(cursor) };
+
+	if (ss->done_sent || ss->nr_came < ss->mem->size / PAGE_SIZE)
+		return;
+	if (!ss->k || kuf_next_absent(ss->k, &cursor) == -ENOENT)
+		put_done(ss, PROTO_DONE_ALL);
+}
+
+static int receive(void *source, struct kuf_reply *reply)
+{
+	struct stream_source *ss = source;
+	int r;
+
+	if (!is_open(ss) || ss->end == STREAM_SOURCE_CUT || ss->end == STREAM_SOURCE_COMPLETE)
+		return -EAGAIN;
+	if (ss->end == STREAM_SOURCE_BAD)
+		return -EBADMSG;
+	check_complete(ss);
+	r = flush(ss);
+	if (!r)
+		r = receive_side(ss, &ss->sides[URGENT], reply);
+	if (!r)
+		r = receive_side(ss, &ss->sides[MAIN], reply);
+	if (r > 0)
+		return 0;
+	if (r < 0)
+		return failed(ss, r);
+	return ss->end == STREAM_SOURCE_SERVES ? check_time(ss) : -EAGAIN;
+}
+
+static void bound_timeout(struct stream_source *ss, int *timeout_ms)
+{
+	u64 now = stream_now_ns(), until, ms;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		until = deadline(ss, &ss->sides[i]);
+		if (until == ~0ull)
+			continue;
+		ms = until > now ? (until - now) / 1000000 + 1 : 0;
+		if (*timeout_ms < 0 || ms < (u64)*timeout_ms)
+			*timeout_ms = ms;
+	}
+}
+
+static int pollfds(void *source, struct pollfd *fds, unsigned int nr, unsigned int *used,
+		   int *timeout_ms)
+{
+	struct stream_source *ss = source;
+	int i;
+
+	if (nr - *used < 2)
+		return -ENOSPC;
+	if (!is_open(ss)) {
+		fds[(*used)++] = (struct pollfd){ .fd = ss->bell, .events = POLLIN };
+		return 0;
+	}
+	if (ss->end != STREAM_SOURCE_SERVES)
+		return 0;
+	flush(ss);
+	for (i = 0; i < 2; i++) {
+		fds[*used] = (struct pollfd){ .fd = ss->sides[i].s->fd, .events = POLLIN };
+		if (!stream_is_flushed(ss->sides[i].s))
+			fds[*used].events |= POLLOUT;
+		++*used;
+		/* A frame that was read already does not make the socket readable. */
+		if (stream_has_frame(ss->sides[i].s))
+			*timeout_ms = 0;
+	}
+	if (ss->next_range < ss->nr_ranges)
+		*timeout_ms = 0;
+	bound_timeout(ss, timeout_ms);
+	return 0;
+}
+
+static int verify(void *source, const struct kuf_request *page, const void *content)
+{
+	struct stream_source *ss = source;
+
+	if (crc32c(0, content, PAGE_SIZE) ==
+	    ss->crcs[mem_offset(ss->mem, page->gpa, PAGE_SIZE) / PAGE_SIZE])
+		return 0;
+	return bad(ss, wrong(ss, page->gpa, "is not in memory as it was sent (CRC32C)"));
+}
+
+const struct kuf_source_ops *stream_source_ops(void)
+{
+	static const struct kuf_source_ops ops = {
+		.size = sizeof(ops),
+		.request = request,
+		.receive = receive,
+		.pollfds = pollfds,
+		.verify = verify,
+	};
+
+	return &ops;
+}
+
+void stream_source_finish(struct stream_source *ss)
+{
+	struct stream_side *main = &ss->sides[MAIN];
+	u64 until = stream_now_ns() + FINISH_MS * 1000000ull;
+	struct stream_frame f;
+	int r = 0;
+
+	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES)
+		return;
+	if (!ss->done_sent)
+		put_done(ss, PROTO_DONE_ENDED);
+	while (ss->end == STREAM_SOURCE_SERVES && stream_now_ns() < until) {
+		stream_flush(main->s);
+		while ((r = stream_next(main->s, &f)) > 0) {
+			if (f.type == PROTO_BYE && take_bye(ss, &f))
+				return;
+		}
+		if (!r)
+			r = stream_fill(main->s);
+		if (r && r != -EAGAIN)
+			return;
+		if (r)
+			net_wait(main->s->fd, POLLIN, 100, -1);
+	}
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_STREAM_SOURCE_H
+#define KUF_STREAM_SOURCE_H
+
+#include <kuf/kuf.h>
+
+#include "break.h"
+#include "mem.h"
+#include "stream.h"
+
+/*
+ * The memory of a VM that came here, as a source of pages for libkuf (struct
+ * kuf_source_ops): it asks the origin for them, by the connections of the migration.
+ *
+ * Threads: all but what says otherwise is for the one that serves (kuf_service()).  Until
+ * stream_source_start() the connections are somebody else's, and requests wait.
+ */
+#define STREAM_SOURCE_ASKED	1024	/* ranges on a connection, unanswered; a power of two */
+
+/* A range that was asked for. */
+struct stream_asked {
+	u64 gpa, len;
+	u64 time_ns;
+	u64 missing;		/* a bit a page */
+};
+
+/* One of the connections. */
+struct stream_side {
+	struct stream *s;
+	/* Unanswered ones from @first on; a ring, with answered ones among them. */
+	struct stream_asked asked[STREAM_SOURCE_ASKED];
+	u32 first, end;
+	struct proto_range batch[PROTO_RANGES];	/* not put into a frame yet */
+	u32 nr_batch;
+	u64 last_ns;		/* when something came */
+};
+
+struct stream_source_counts {
+	u64 demand_pages;	/* on the urgent connection, with content */
+	u64 background_pages;
+	u64 zero_pages;		/* on either */
+	u64 repeated_pages;	/* had come before, on the other one */
+	u64 wrong_pages;	/* refused, or found to be let go too early */
+};
+
+enum stream_source_end {
+	STREAM_SOURCE_SERVES,
+	STREAM_SOURCE_COMPLETE,	/* all pages came, and both sides say so */
+	STREAM_SOURCE_CUT,	/* the origin is gone; pages are missing */
+	STREAM_SOURCE_BAD,	/* what came cannot be right */
+};
+
+struct stream_source {
+	const struct mem *mem;	/* only its size, and where it is for the guest */
+	struct kuf *k;		/* of the guest; NULL: not known (userfaultfd) */
+	int timeout_ms;		/* for an urgent reply; for any, on main */
+	enum break_kind fault;
+	struct stream_source_counts counts;	/* others may read them (READ_ONCE) */
+	enum stream_source_end end;		/* this one too */
+
+	int bell;		/* eventfd: look at @open */
+	bool open;
+	struct stream_side sides[2];	/* main, urgent */
+	bool done_sent;
+
+	/* Of each page: the CRC32C of what came, if something did. */
+	u32 *crcs;
+	u8 *came;		/* a bit each */
+	u64 nr_came;
+
+	/* What is left of a ZERO. */
+	struct stream_side *ranges_side;
+	struct proto_range ranges[PROTO_RANGES];
+	u32 next_range, nr_ranges;
+	u8 page[PAGE_SIZE];	/* BREAK_FLIP */
+	bool faulted;
+};
+
+/* Refers to @main and @urgent, and to @mem. */
+int stream_source_init(struct stream_source *ss, const struct mem *mem, struct stream *main,
+		       struct stream *urgent);
+void stream_source_free(struct stream_source *ss);
+
+/* For kuf_set_source(). */
+const struct kuf_source_ops *stream_source_ops(void);
+
+/* Any thread: the connections are this source's from now on; GO came on them. */
+void stream_source_start(struct stream_source *ss);
+/*
+ * Any thread, with nobody serving any more: the guest ended, and the origin is told,
+ * unless it has been told that all is there.  Waits for it, but not for long.
+ */
+void stream_source_finish(struct stream_source *ss);
+
+#endif /* KUF_STREAM_SOURCE_H */

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A Linux guest moves to another kuf while it works, post-copy, and on to a third one
+ * before all of its memory is there; what is to be noticed is noticed.
+ *
+ * Arguments: unix (one vCPU, anon), tcp (two vCPUs, gmem), break (faults made on purpose);
+ * all without.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "kuf.h"
+
+#define CONTROL_A	"/tmp/kuf-control-a"
+#define CONTROL_B	"/tmp/kuf-control-b"
+#define UNIX_B		"unix:/tmp/kuf-stream-b"
+#define UNIX_C		"unix:/tmp/kuf-stream-c"
+#define TCP_B		"tcp:127.0.0.1:4441"
+#define TCP_C		"tcp:127.0.0.1:4442"
+#define LINUX		"--kernel=" TEST_KERNEL
+#define DISK		"--disk=" TEST_DISK
+#define GENERATIONS	16
+
+/* Where the guest runs first, second, third; who asks. */
+static struct test_run a, b, c, asks;
+static char nonce[40];
+
+static bool ended(const struct test_run *r, int status)
+{
+	return WIFEXITED(r->status) && WEXITSTATUS(r->status) == status;
+}
+
+static bool clean(const struct test_run *r)
+{
+	return !strstr(r->console, "BUG:") && !strstr(r->console, "WARNING:") &&
+	       !strstr(r->console, "Oops") && !strstr(r->console, "Call Trace") &&
+	       !strstr(r->console, "guest: FAILED");
+}
+
+static void result(bool ok, const char *name, const char *kind)
+{
+	if (!ok) {
+		test_show(&a);
+		test_show(&b);
+		test_show(&c);
+		test_show(&asks);
+	}
+	ktap_result(ok, "%s-%s", name, kind);
+}
+
+static void boot(const char *cpus, const char *backing)
+{
+	char append[320], ncpus[20], kind[20];
+	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
+			 "--mem=96M", "--timeout=200", DISK, "--control=" CONTROL_A };
+	const char *at;
+
+	memset(&b, 0, sizeof(b));
+	memset(&c, 0, sizeof(c));
+	test_make_disk();
+	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(atoi(cpus)),
+		 GENERATIONS);
+	snprintf(ncpus, sizeof(ncpus), "--cpus=%s", cpus);
+	snprintf(kind, sizeof(kind), "--backing=%s", backing);
+	test_start(&a, argv);
+	test_wait_for(&a, "generation 2.");
+	at = strstr(a.console, "nonce ");
+	snprintf(nonce, sizeof(nonce), "%.22s", at ?: "no nonce");
+}
+
+static void receive(struct test_run *r, const char *address, const char *more1,
+		    const char *more2, const char *more3)
+{
+	char listen[80];
+	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200", (char *)more1,
+			   (char *)more2, (char *)more3 };
+
+	if (!strncmp(address, "unix:", 5))
+		unlink(address + 5);
+	snprintf(listen, sizeof(listen), "--listen=%s", address);
+	test_start(r, argv);
+	test_wait_said(r, "listening at");
+}
+
+static int send_to(const char *control, const char *address, const char *more)
+{
+	char *argv[] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more, NULL };
+
+	test_start(&asks, argv);
+	test_finish(&asks);
+	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
+}
+
+/* What it says when it has ended is all there. */
+static void numbers(const char *who, const struct test_run *r)
+{
+	printf("# %s: %lld urgent, wrong %lld; %.1f s\n", who, test_number(r, "received: "),
+	       test_number(r, "zeroes\nkuf: received: "), r->seconds);
+}
+
+/* Whoever is not ready for it does not get it. */
+static void test_refusals(const char *kind)
+{
+	bool ok;
+
+	/* Nobody is there. */
+	ok = send_to(CONTROL_A, "unix:/tmp/kuf-nobody", NULL) == KUF_EXIT_FAILED;
+	/* One without a disk. */
+	receive(&b, UNIX_B, NULL, NULL, NULL);
+	ok &= send_to(CONTROL_A, UNIX_B, NULL) == KUF_EXIT_FAILED;
+	test_finish(&b);
+	ok &= ended(&b, KUF_EXIT_FAILED) && strstr(b.said, "the VM that comes has a disk") &&
+	      !b.console[0];
+	ok &= test_wait_for(&a, "generation 4.");
+	result(ok, "refused", kind);
+}
+
+/* Twice, the second time before all of its memory came. */
+static void test_moves(const char *to_b, const char *to_c, const char *backing_b,
+		       const char *backing_c, const char *kind)
+{
+	bool ok;
+	int sent;
+
+	receive(&b, to_b, DISK, backing_b, "--control=" CONTROL_B);
+	sent = send_to(CONTROL_A, to_b, "--latency=1000");
+	test_finish(&a);
+	printf("# sent: %s", strstr(a.said, "sent: ") ?: "nothing\n");
+	ok = !sent && ended(&a, KUF_EXIT_OK) && !strstr(a.console, "guest: ok") && clean(&a);
+	result(ok, "leaves", kind);
+
+	ok = ok && test_wait_for(&b, "generation 7.");
+	receive(&c, to_c, DISK, backing_c, "--policy=lazy");
+	sent = send_to(CONTROL_B, to_c, NULL);
+	test_finish(&b);
+	numbers("b", &b);
+	printf("# sent: %s", strstr(b.said, "sent: ") ?: "nothing\n");
+	ok = ok && !sent && ended(&b, KUF_EXIT_OK) && strstr(b.console, nonce) && clean(&b) &&
+	     !strstr(b.console, "guest: up") && !strstr(b.console, "guest: ok");
+	test_finish(&c);
+	numbers("c", &c);
+	ok = ok && ended(&c, KUF_EXIT_OK) && strstr(c.console, nonce) && clean(&c) &&
+	     !strstr(c.console, "guest: up") && strstr(c.console, "guest: ok") &&
+	     strstr(c.said, "0 wrong") && test_number(&c, "received: loaded in ") >= 0 &&
+	     test_disk_written();
+	result(ok, "arrives", kind);
+}
+
+static void test_break(const char *fault, const char *says)
+{
+	char option[40];
+	int sent;
+
+	boot("1", "anon");
+	snprintf(option, sizeof(option), "--break=%s", fault);
+	receive(&b, UNIX_B, DISK, option, "--request-timeout=3000");
+	sent = send_to(CONTROL_A, UNIX_B, NULL);
+	test_finish(&b);
+	test_finish(&a);
+	result(sent == KUF_EXIT_LOST && ended(&a, KUF_EXIT_LOST) && ended(&b, KUF_EXIT_PAGER) &&
+	       strstr(b.said, says), "break", fault);
+}
+
+int main(int argc, char **argv)
+{
+	bool all = argc < 2;
+	bool by_unix = all || !strcmp(argv[1], "unix");
+	bool by_tcp = all || !strcmp(argv[1], "tcp");
+	bool breaks = all || !strcmp(argv[1], "break");
+
+	if (!by_unix && !by_tcp && !breaks) {
+		printf("Bail out! unix, tcp or break, not %s\n", argv[1]);
+		return 1;
+	}
+	test_make_initrd();
+	ktap_plan(3 * by_unix + 2 * by_tcp + 3 * breaks);
+	if (by_unix) {
+		boot("1", "anon");
+		test_refusals("unix");
+		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=anon", "unix");
+	}
+	if (by_tcp) {
+		boot("2", "gmem");
+		test_moves(TCP_B, TCP_C, "--backing=gmem", "--backing=gmem", "tcp");
+	}
+	if (breaks) {
+		test_break("early-clear", "was let go before its content came");
+		test_break("flip", "is not in memory as it was sent (CRC32C)");
+		test_break("drop", "does not come");
+	}
+	return ktap_end();
+}
