@@ -59,9 +59,9 @@ static void result(bool ok, const char *name)
 
 static void test_save(void)
 {
-	char *vm[] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-		       "--timeout=60", "--control=" SOCKET, NULL };
-	char *save[] = { TEST_KUF, "save", SOCKET, SAVED, NULL };
+	char *vm[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+		       "--timeout=60", "--control=" SOCKET };
+	char *save[6] = { TEST_KUF, "save", SOCKET, SAVED };
 
 	test_make_tiny(TINY, code, sizeof(code) - 1);
 	test_start(&run, vm);
