@@ -25,6 +25,17 @@ void blk_interrupt(struct blk *blk, u32 bits)
 		vm_irq(blk->vm, BLK_IRQ, true);
 }
 
+/* The line is one of edges: bits that came since the driver looked need one of their own. */
+static void acknowledge(struct blk *blk, u32 bits)
+{
+	if (!(blk->isr & bits))
+		return;
+	vm_irq(blk->vm, BLK_IRQ, false);
+	blk->isr &= ~bits;
+	if (blk->isr)
+		vm_irq(blk->vm, BLK_IRQ, true);
+}
+
 /* With the lock.  What the thread has begun it finishes first. */
 static void reset(struct blk *blk)
 {
@@ -109,9 +120,7 @@ static void write_reg(struct blk *blk, u64 reg, u32 value)
 		pthread_cond_broadcast(&blk->cond);
 		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
-		if (blk->isr && !(blk->isr & ~value))
-			vm_irq(blk->vm, BLK_IRQ, false);
-		blk->isr &= ~value;
+		acknowledge(blk, value);
 		break;
 	case VIRTIO_MMIO_STATUS:
 		if (!value) {

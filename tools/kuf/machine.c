@@ -100,7 +100,7 @@ int machine_finish(struct machine *m, int code)
 	vcpus_join(&m->vm);
 	blk_stop(&m->blk);
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
-		vcpus_say_where(&m->vm);
+		machine_say_where(m);
 	/* What the guest ended with does not count if it was not given its memory. */
 	if (pager_stop(&m->pager))
 		code = KUF_EXIT_PAGER;

@@ -57,4 +57,7 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s);
 int machine_finish(struct machine *m, int code);
 void machine_release(struct machine *m);
 
+/* dump.c: after machine_wait(), with the vCPUs joined. */
+void machine_say_where(struct machine *m);
+
 #endif /* KUF_MACHINE_H */

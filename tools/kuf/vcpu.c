@@ -139,6 +139,15 @@ static int run_once(struct vcpu *vcpu)
 }
 
 /*
+ * An exchange: a vCPU that sets it back either does so before a kick, which stays then,
+ * or has seen the kick, and so what it was kicked for.
+ */
+static void set_immediate_exit(struct vcpu *vcpu, u8 value)
+{
+	__atomic_exchange_n(&vcpu->run->immediate_exit, value, __ATOMIC_ACQ_REL);
+}
+
+/*
  * KVM only takes the answer to the last exit when it is entered again, so that until
  * then registers are those from before the instruction: enter it, but not the guest.
  */
@@ -146,7 +155,7 @@ static void park(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 1);
 	while (!vm_is_stopped(vm) && run_once(vcpu) != -EINTR)
 		;
 	pthread_mutex_lock(&vm->lock);
@@ -156,7 +165,7 @@ static void park(struct vcpu *vcpu)
 		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
 	vm->nr_parked--;
 	pthread_mutex_unlock(&vm->lock);
-	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 0);
 }
 
 static void *run_vcpu(void *arg)
@@ -190,7 +199,7 @@ int vcpus_start(struct vm *vm)
 /* Out of the guest; also one that looked just before at what it is to do. */
 static void kick(struct vcpu *vcpu)
 {
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	set_immediate_exit(vcpu, 1);
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
@@ -246,14 +255,6 @@ void vcpus_join(struct vm *vm)
 		pthread_join(vcpu->thread, NULL);
 		vcpu->has_thread = false;
 	}
-}
-
-void vcpus_say_where(struct vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < vm->nr_vcpus; i++)
-		vcpu_say_where(&vm->vcpus[i]);
 }
 
 void vcpus_destroy(struct vm *vm)

@@ -32,8 +32,6 @@ void vcpus_resume(struct vm *vm);
 void vcpus_kick(struct vm *vm);
 /* The same, and waits until they have ended. */
 void vcpus_join(struct vm *vm);
-/* After vcpus_join(). */
-void vcpus_say_where(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */

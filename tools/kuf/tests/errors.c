@@ -104,6 +104,8 @@ static const struct {
 	{ "restore-other", KUF_EXIT_FAILED, "this is no saved VM", { "restore", TEST_KUF } },
 	{ "timed-out", KUF_EXIT_TIMEOUT, "still runs after 1 seconds",
 	  { "run", LINUX, "--timeout=1" } },
+	{ "timed-out-where", KUF_EXIT_TIMEOUT, "vCPU 0: APIC irr",
+	  { "run", LINUX, "--timeout=1" } },
 };
 
 /* What a guest does, and how the run ends. */
