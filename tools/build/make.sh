@@ -34,12 +34,13 @@ as_ktap()
 	printf 'KTAP version 1\n1..1\n%s 1 %s\n' "$result" "$name" >"$file"
 }
 
+host_suites=(apply uapi accessors libkuf kuf protocol)
+
 host_tests()
 {
 	local started=$SECONDS name
 	say "== host tests"
-	for name in apply uapi accessors libkuf protocol; do
-	for name in apply uapi accessors libkuf kuf; do
+	for name in "${host_suites[@]}"; do
 		# A failure counts in the end, by its KTAP; nothing else depends on it.
 		"$REPO/tests/$name/run.sh" >"$BUILD/host-$name.ktap" || true
 		grep -vE '^(ok|# ( |ok|Subtest|KTAP|1\.\.))' "$BUILD/host-$name.ktap" >&2 || true
@@ -77,7 +78,7 @@ bench)
 test)
 	kernel "$CONFIG"
 	host_tests
-	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,protocol}.ktap
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap
 	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap
 	;;
 test-all)
@@ -89,7 +90,7 @@ test-all)
 	done
 	record debug-tests $((SECONDS - started))
 	kernel fast
-	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,protocol}.ktap "$BUILD"/debug-{quick,debug}.ktap)
+	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
