@@ -79,7 +79,6 @@ test)
 	kernel "$CONFIG"
 	host_tests
 	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap
-	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap
 	;;
 test-all)
 	kernel debug
@@ -91,7 +90,6 @@ test-all)
 	record debug-tests $((SECONDS - started))
 	kernel fast
 	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap "$BUILD"/debug-{quick,debug}.ktap)
-	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
