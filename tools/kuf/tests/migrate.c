@@ -73,12 +73,14 @@ static void boot(const char *cpus, const char *backing)
 	snprintf(nonce, sizeof(nonce), "%.22s", at ?: "no nonce");
 }
 
-static void receive(struct test_run *r, const char *address, const char *more1,
-		    const char *more2, const char *more3)
+static void receive(struct test_run *r, const char *address, const char *const *more)
 {
 	char listen[80];
-	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200", (char *)more1,
-			   (char *)more2, (char *)more3 };
+	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200" };
+	int n;
+
+	for (n = 0; more[n]; n++)
+		argv[n + 4] = (char *)more[n];
 
 	if (!strncmp(address, "unix:", 5))
 		unlink(address + 5);
@@ -96,22 +98,25 @@ static int send_to(const char *control, const char *address, const char *more)
 	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
 }
 
-/* What it says when it has ended is all there. */
-static void numbers(const char *who, const struct test_run *r)
+/* What it says of pages, in lines of "kuf: lazy: " and so on. */
+static void lines(const char *who, const struct test_run *r, const char *prefix)
 {
-	printf("# %s: %lld urgent, wrong %lld; %.1f s\n", who, test_number(r, "received: "),
-	       test_number(r, "zeroes\nkuf: received: "), r->seconds);
+	const char *at;
+
+	for (at = strstr(r->said, prefix); at; at = strstr(at + 1, prefix))
+		printf("# %s: %.*s\n", who, (int)strcspn(at, "\n"), at);
 }
 
 /* Whoever is not ready for it does not get it. */
 static void test_refusals(const char *kind)
 {
+	const char *const none[] = { NULL };
 	bool ok;
 
 	/* Nobody is there. */
 	ok = send_to(CONTROL_A, "unix:/tmp/kuf-nobody", NULL) == KUF_EXIT_FAILED;
 	/* One without a disk. */
-	receive(&b, UNIX_B, NULL, NULL, NULL);
+	receive(&b, UNIX_B, none);
 	ok &= send_to(CONTROL_A, UNIX_B, NULL) == KUF_EXIT_FAILED;
 	test_finish(&b);
 	ok &= ended(&b, KUF_EXIT_FAILED) && strstr(b.said, "the VM that comes has a disk") &&
@@ -122,28 +127,32 @@ static void test_refusals(const char *kind)
 
 /* Twice, the second time before all of its memory came. */
 static void test_moves(const char *to_b, const char *to_c, const char *backing_b,
-		       const char *backing_c, const char *kind)
+		       const char *backing_c, const char *policy_b, const char *kind)
 {
+	const char *const more_b[] = { DISK, backing_b, policy_b, "--control=" CONTROL_B, NULL };
+	const char *const more_c[] = { DISK, backing_c, "--policy=lazy", NULL };
 	bool ok;
 	int sent;
 
-	receive(&b, to_b, DISK, backing_b, "--control=" CONTROL_B);
+	receive(&b, to_b, more_b);
 	sent = send_to(CONTROL_A, to_b, "--latency=1000");
 	test_finish(&a);
-	printf("# sent: %s", strstr(a.said, "sent: ") ?: "nothing\n");
+	lines("a", &a, "sent: ");
 	ok = !sent && ended(&a, KUF_EXIT_OK) && !strstr(a.console, "guest: ok") && clean(&a);
 	result(ok, "leaves", kind);
 
 	ok = ok && test_wait_for(&b, "generation 7.");
-	receive(&c, to_c, DISK, backing_c, "--policy=lazy");
+	receive(&c, to_c, more_c);
 	sent = send_to(CONTROL_B, to_c, NULL);
 	test_finish(&b);
-	numbers("b", &b);
-	printf("# sent: %s", strstr(b.said, "sent: ") ?: "nothing\n");
+	lines("b", &b, "received: ");
+	lines("b", &b, "lazy: ");
+	lines("b", &b, "sent: ");
 	ok = ok && !sent && ended(&b, KUF_EXIT_OK) && strstr(b.console, nonce) && clean(&b) &&
 	     !strstr(b.console, "guest: up") && !strstr(b.console, "guest: ok");
 	test_finish(&c);
-	numbers("c", &c);
+	lines("c", &c, "received: ");
+	lines("c", &c, "lazy: ");
 	ok = ok && ended(&c, KUF_EXIT_OK) && strstr(c.console, nonce) && clean(&c) &&
 	     !strstr(c.console, "guest: up") && strstr(c.console, "guest: ok") &&
 	     strstr(c.said, "0 wrong") && test_number(&c, "received: loaded in ") >= 0 &&
@@ -154,11 +163,12 @@ static void test_moves(const char *to_b, const char *to_c, const char *backing_b
 static void test_break(const char *fault, const char *says)
 {
 	char option[40];
+	const char *const more[] = { DISK, option, "--request-timeout=3000", NULL };
 	int sent;
 
 	boot("1", "anon");
 	snprintf(option, sizeof(option), "--break=%s", fault);
-	receive(&b, UNIX_B, DISK, option, "--request-timeout=3000");
+	receive(&b, UNIX_B, more);
 	sent = send_to(CONTROL_A, UNIX_B, NULL);
 	test_finish(&b);
 	test_finish(&a);
@@ -182,11 +192,13 @@ int main(int argc, char **argv)
 	if (by_unix) {
 		boot("1", "anon");
 		test_refusals("unix");
-		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=anon", "unix");
+		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=anon",
+			   "--policy=background", "unix");
 	}
 	if (by_tcp) {
 		boot("2", "gmem");
-		test_moves(TCP_B, TCP_C, "--backing=gmem", "--backing=gmem", "tcp");
+		test_moves(TCP_B, TCP_C, "--backing=gmem", "--backing=gmem", "--policy=lazy",
+			   "tcp");
 	}
 	if (breaks) {
 		test_break("early-clear", "was let go before its content came");
