@@ -112,7 +112,7 @@ check_mutations()
 check_docs()
 {
 	local f dir
-	for f in "${OVL_SRC[@]}" "$REPO/Documentation/virt/kvm/libkuf.rst"; do
+	for f in "${OVL_SRC[@]}" "$REPO"/Documentation/virt/kvm/{libkuf,kuf-stream}.rst; do
 		[[ $f == *.rst ]] || continue
 		dir=$KUF_TMP/docs/$(basename "$f" .rst)
 		mkdir -p "$dir"

@@ -81,10 +81,10 @@ static const char help[] =
 "  --control=SOCKET  where kuf save, send and status find it\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
-"Exit status: 0 the guest reset itself, or was saved; 1 something needed is not\n"
+"Exit status: 0 the guest reset itself, or was saved or sent; 1 something needed is not\n"
 "there; 2 wrong usage; 3 the guest crashed (triple fault); 4 the pager failed, or a\n"
-"page was not served just once; 5 timeout; 6 KVM could not go on; 64 + N the guest\n"
-"wrote N to port 0x501.\n";
+"page was not served just once; 5 timeout; 6 KVM could not go on; 7 it was sent to\n"
+"another kuf, and lost with it; 64 + N the guest wrote N to port 0x501.\n";
 
 static int parse_size(const char *text, u64 *size)
 {

@@ -466,8 +466,13 @@ static int receive(void *source, struct kuf_reply *reply)
 		return -EBADMSG;
 	check_complete(ss);
 	r = flush(ss);
-	if (!r)
+	if (!r && !ss->urgent_closed)
 		r = receive_side(ss, &ss->sides[URGENT], reply);
+	/* The origin closes both when it has said BYE, which is on the other one. */
+	if (r == -EPIPE && ss->done_sent) {
+		ss->urgent_closed = true;
+		r = 0;
+	}
 	if (!r)
 		r = receive_side(ss, &ss->sides[MAIN], reply);
 	if (r > 0)
@@ -507,7 +512,7 @@ static int pollfds(void *source, struct pollfd *fds, unsigned int nr, unsigned i
 	if (ss->end != STREAM_SOURCE_SERVES)
 		return 0;
 	flush(ss);
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < (ss->urgent_closed ? 1 : 2); i++) {
 		fds[*used] = (struct pollfd){ .fd = ss->sides[i].s->fd, .events = POLLIN };
 		if (!stream_is_flushed(ss->sides[i].s))
 			fds[*used].events |= POLLOUT;

@@ -60,8 +60,8 @@ struct stream_source {
 
 	int bell;		/* eventfd: look at @open */
 	bool open;
-	struct stream_side sides[2];	/* main, urgent */
-	bool done_sent;
+	struct stream_side sides[2];	/* main, urgent: in this order */
+	bool done_sent, urgent_closed;
 
 	/* Of each page: the CRC32C of what came, if something did. */
 	u32 *crcs;
