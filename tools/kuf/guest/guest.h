@@ -18,7 +18,8 @@ uint64_t now_ns(void);
  * keep.c: work that goes on for so many generations of @dirty_mib of memory, with
  * @nr_cpus threads.
  */
-void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int nr_cpus);
+void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int pause_ms,
+		unsigned int nr_cpus);
 
 /* log.c: the main thread only.  What it returns is the hash of all that was logged. */
 uint64_t log_append(uint64_t nonce, uint64_t time_ns, uint64_t content);

@@ -27,6 +27,7 @@
 #define TOUCH_BYTES	(8ul << 20)	/* a CPU */
 #define GENERATIONS	3
 #define KEEP_DIRTY_MIB	8
+#define KEEP_PAUSE_MS	50
 
 int failures;
 
@@ -217,7 +218,8 @@ int main(void)
 
 	generations = parameter(cmdline, "guest.keep=", 0);
 	if (generations)
-		keep_going(generations, parameter(cmdline, "guest.dirty=", KEEP_DIRTY_MIB), cpus);
+		keep_going(generations, parameter(cmdline, "guest.dirty=", KEEP_DIRTY_MIB),
+			   parameter(cmdline, "guest.pause=", KEEP_PAUSE_MS), cpus);
 	check_pattern_file();
 	check_memory_everywhere(cpus);
 	check_clock();

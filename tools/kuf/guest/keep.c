@@ -17,7 +17,6 @@
 #include "pattern.h"
 
 #define MAX_STEP_NS	600000000000ull
-#define PAUSE_NS	50000000ull
 #define MAX_THREADS	16
 
 /* A thread's part of the memory. */
@@ -102,16 +101,17 @@ static bool write_memory(struct part *parts, unsigned int nr, uint64_t generatio
 }
 
 /* One generation; what the host can check is in the line that it prints. */
-static bool step(struct part *parts, unsigned int nr, unsigned int generation, uint64_t *last)
+static bool step(struct part *parts, unsigned int nr, unsigned int generation,
+		 unsigned int pause_ms, uint64_t *last)
 {
 	uint64_t content, t, hash, nonce = parts[0].nonce;
 	char entry[128];
 
 	if (!write_memory(parts, nr, generation, &content))
 		return false;
-	usleep(PAUSE_NS / 1000);
+	usleep(pause_ms * 1000);
 	t = now_ns();
-	if (t < *last + PAUSE_NS || t > *last + MAX_STEP_NS)
+	if (t < *last + pause_ms * 1000000ull || t > *last + MAX_STEP_NS)
 		failed("the clock: %llu ns after %llu ns", (unsigned long long)t,
 		       (unsigned long long)*last);
 	*last = t;
@@ -127,7 +127,8 @@ static bool step(struct part *parts, unsigned int nr, unsigned int generation, u
 	return true;
 }
 
-void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int nr_cpus)
+void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int pause_ms,
+		unsigned int nr_cpus)
 {
 	uint64_t size = (uint64_t)dirty_mib << 20, words = size / sizeof(uint64_t);
 	struct part parts[MAX_THREADS] = {};
@@ -145,7 +146,7 @@ void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int n
 					  .end = words * (i + 1) / nr, .nonce = nonce };
 	last = now_ns();
 	/* New memory comes slowly while the others are at work. */
-	if (!step(parts, nr, 1, &last))
+	if (!step(parts, nr, 1, pause_ms, &last))
 		return;
 	err = disk_start();
 	if (!err)
@@ -154,7 +155,7 @@ void keep_going(unsigned int generations, unsigned int dirty_mib, unsigned int n
 		failed("the disk, or ticks: %s", strerror(err));
 		return;
 	}
-	for (i = 2; i <= generations && step(parts, nr, i, &last); i++)
+	for (i = 2; i <= generations && step(parts, nr, i, pause_ms, &last); i++)
 		;
 	ticks_stop();
 	disk_stop();

@@ -25,12 +25,14 @@
 #define TRACE		"/tmp/kuf-trace"
 #define TRACE_EACH	8	/* of so many lines one goes to the host */
 #define PATIENCE	300.0
-#define GENERATIONS	5
+/* Enough for the guest to be at work whenever it is moved. */
+#define GENERATIONS	16
+#define PAUSE_MS	500
 #define MOVE_AFTER	"generation 2."	/* it is moved then */
-#define GENERATION_MOVED "generation 3."	/* it is saved then */
-#define AFTERWARDS	"generation 4."
+#define GENERATION_MOVED "generation 3."
 #define ENOUGH_PAGES	1000
-#define DISK_LATENCY	"--disk-latency=20000"
+/* So slow that requests are in flight at any time. */
+#define DISK_LATENCY	"--disk-latency=40000"
 
 /* What kuf says. */
 #define DEMAND		" pages on demand"
@@ -39,6 +41,8 @@
 static struct party doctor, source, sender, destination, saver, asker, restored, compared;
 static struct chain chain, log_at_end;	/* up to the save; all of it */
 static double restored_end;
+/* The generation that the save was in the middle of, and the first one after that. */
+static char afterwards[32], once_more[32];
 static const char *wrong;	/* the first thing that is */
 
 static bool expect(bool ok, const char *what)
@@ -87,8 +91,8 @@ static void start_source(void)
 			 append, "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
 			 "--control=" SOCKET, NULL };
 
-	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64",
-		 test_cmdline(1), GENERATIONS);
+	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64 guest.pause=%u",
+		 test_cmdline(1), GENERATIONS, PAUSE_MS);
 	party_start(&source, "source", argv);
 	expect(party_wait_for(&source, true, MOVE_AFTER, PATIENCE), "the guest works");
 	command(&asker, "status", SOCKET, "--json", NULL);
@@ -102,7 +106,7 @@ static void migrate(char *fault)
 			 "--disk=" TEST_DISK, DISK_LATENCY, "--control=" SOCKET_2,
 			 "--timeout=600", "--trace=" TRACE, fault, NULL };
 	char *send[16] = { TEST_KUF, "send", SOCKET, ADDRESS, "--latency=1000",
-			 "--bandwidth=1M", NULL };
+			 "--bandwidth=1536K", NULL };
 
 	party_start(&destination, "dest", argv);
 	expect(party_wait_for(&destination, false, "listening at", PATIENCE), "it listens");
@@ -132,6 +136,9 @@ static void save(void)
 	expect(party_finish(&destination, PATIENCE) && party_exited(&destination, KUF_EXIT_OK),
 	       "the destination ends then");
 	expect(chain_read(&chain, destination.run.console), "one log, on both consoles");
+	expect(chain.generation < GENERATIONS - 3, "it is saved in the middle of its work");
+	snprintf(afterwards, sizeof(afterwards), "generation %u.", chain.generation + 1);
+	snprintf(once_more, sizeof(once_more), "generation %u.", chain.generation + 2);
 	expect(number_before(&destination, DEMAND) >= ENOUGH_PAGES,
 	       "enough pages on demand");
 	expect(number_before(&destination, " wrong") == 0, "no page is wrong");
@@ -147,7 +154,7 @@ static void restore(struct party *p, char *name, char *engine)
 
 	expect(test_copy(DISK_SAVED, TEST_DISK), "a copy of the disk");
 	party_start(p, name, argv);
-	party_wait_for(p, true, AFTERWARDS, PATIENCE);
+	party_wait_for(p, true, afterwards, PATIENCE);
 	command(&asker, "status", SOCKET, "--json", NULL);
 	expect(strstr(asker.run.console, "\"postcopy-latency-dist\""), "kuf status says so");
 	expect(party_finish(p, PATIENCE) && party_exited(p, KUF_EXIT_OK),
@@ -166,7 +173,7 @@ static void restore(struct party *p, char *name, char *engine)
 /* How long it took until all of the guest's memory was written once more. */
 static double working_time(const struct party *p)
 {
-	return party_time_of(p, true, AFTERWARDS) - party_time_of(p, false, "the guest runs");
+	return party_time_of(p, true, once_more) - party_time_of(p, false, "the guest runs");
 }
 
 /* For the host, which draws it. */
