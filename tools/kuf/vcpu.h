@@ -31,7 +31,7 @@ void vcpus_resume(struct vm *vm);
 /* After vm_stop(): tells them to leave the guest; also before there are any. */
 void vcpus_kick(struct vm *vm);
 /* The same, and waits until they have ended. */
-void vcpus_join(struct vm *vm);
+int vcpus_join(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */
