@@ -114,11 +114,9 @@ static void say_chips(struct vm *vm)
 static const u16 *ring(struct vm *vm, u64 gpa)
 {
 	int64_t offset = mem_offset(&vm->mem, gpa, 2 * sizeof(u16));
-	struct kuf *k = vm->pager ? vm->pager->k : NULL;
-	enum kuf_state state;
 
 	if (offset < 0 || gpa % sizeof(u16) ||
-	    (k && (kuf_page_state(k, 0, gpa, &state) || state != KUF_PRESENT)))
+	    (vm->pager && !pager_is_present(vm->pager, gpa)))
 		return NULL;
 	return (const u16 *)(vm->mem.area + offset);
 }

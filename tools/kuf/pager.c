@@ -318,6 +318,13 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 	return err;
 }
 
+bool pager_is_present(struct pager *p, u64 gpa)
+{
+	enum kuf_state state;
+
+	return !p->k || (!kuf_page_state(p->k, 0, gpa, &state) && state == KUF_PRESENT);
+}
+
 /* Another vCPU is filling it. */
 static int wait_for(struct pager *p, u64 gpa)
 {

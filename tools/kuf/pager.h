@@ -67,6 +67,8 @@ int pager_start(struct pager *p, struct vm *vm, const struct pager_config *confi
 
 /* Returns when all pages of a range of memory are present; -ECANCELED: the VM ends. */
 int pager_access(struct pager *p, u64 gpa, u64 len, bool write);
+/* Without waiting: is the page at @gpa there, or would a look at it bring it? */
+bool pager_is_present(struct pager *p, u64 gpa);
 /*
  * KVM_RUN failed with @error.  0: it is to be called again.  -ENOENT: this is not the
  * pager's business.  Other errors were told, and the VM ends.

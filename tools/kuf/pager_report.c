@@ -157,7 +157,7 @@ int pager_final_report(struct pager *p)
 	kuf_say("lazy: of these %llu own, %llu page walks, %llu repeated",
 		(unsigned long long)r.own, (unsigned long long)r.walks,
 		(unsigned long long)r.repeated);
-	kuf_say("lazy: %llu needed, %llu ahead of need, %llu zeroes, %llu failed",
+	kuf_say("lazy: needed %llu, ahead of need %llu, zeroes %llu, failed %llu",
 		(unsigned long long)r.demand, (unsigned long long)r.background,
 		(unsigned long long)r.zero, (unsigned long long)r.failed);
 	if (!r.wrong)

@@ -149,7 +149,7 @@ static void test_save(const char *cpus, const char *backing)
 {
 	char append[320], ncpus[20], kind[20];
 	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
-			 "--mem=96M", "--timeout=120", "--disk=" TEST_DISK, "--control=" SOCKET };
+			 "--mem=96M", "--timeout=300", "--disk=" TEST_DISK, "--control=" SOCKET };
 	const char *const wrong[] = { "save", SOCKET, "/none/file", NULL };
 	const char *const right[] = { "save", SOCKET, SAVED, NULL };
 	const char *at;
@@ -198,7 +198,7 @@ static void test_restore(const char *policy, const char *pager, const char *back
 			 const char *name)
 {
 	const char *const args[] = { "restore", SAVED, policy, "--disk=" TEST_DISK,
-				     "--timeout=120", backing, pager, NULL };
+				     "--timeout=300", backing, pager, NULL };
 	long long served, own;
 	bool ok;
 
