@@ -100,7 +100,7 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s)
  * A vCPU for which KVM itself accesses an absent page waits where no signal ends that
  * before the page is there, but the end of the process.
  */
-static _Noreturn void leave(int code)
+static void leave(int code)
 {
 	fflush(NULL);
 	_exit(code);

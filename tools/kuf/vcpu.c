@@ -260,8 +260,7 @@ int vcpus_join(struct vm *vm)
 		kick(vcpu);
 		err = pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, &until);
 		if (err)
-			return kuf_error(-err, "vCPU %u waits in KVM for a page, and nobody brings it",
-					 i);
+			return kuf_error(-err, "vCPU %u waits for a page that nobody brings", i);
 		vcpu->has_thread = false;
 	}
 	return 0;
