@@ -113,7 +113,7 @@ static void receive(struct test_run *r, const char *address, const char *const *
 static void begin_to_send(struct test_run *r, const char *control, const char *address,
 			  const char *more)
 {
-	char *argv[] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more, NULL };
+	char *argv[8] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more };
 
 	test_start(r, argv);
 }
