@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -100,9 +101,20 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s)
 	return m->vm.exit_code;
 }
 
+/*
+ * A vCPU for which KVM itself accesses an absent page waits where no signal ends that
+ * before the page is there, but the end of the process.
+ */
+static void leave(int code)
+{
+	fflush(NULL);
+	_exit(code);
+}
+
 int machine_finish(struct machine *m, int code)
 {
-	vcpus_join(&m->vm);
+	if (vcpus_join(&m->vm))
+		leave(code);
 	blk_stop(&m->blk);
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
 		machine_say_where(m);

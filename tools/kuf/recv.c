@@ -302,6 +302,9 @@ static int finish(struct recv *r, int code)
 {
 	const struct stream_source_counts *c = &r->source.counts;
 
+	/* What a guest ends with that did not miss anything is its own. */
+	if (READ_ONCE(r->source.end) == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT)
+		code = KUF_EXIT_LOST;
 	code = machine_finish(&r->machine, code);
 	if (!r->incoming.went)
 		return code;
@@ -311,9 +314,6 @@ static int finish(struct recv *r, int code)
 		(unsigned long long)c->zero_pages);
 	kuf_say("received: %llu wrong, %llu came twice", (unsigned long long)c->wrong_pages,
 		(unsigned long long)c->repeated_pages);
-	/* What a guest ends with that did not miss anything is its own. */
-	if (r->source.end == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT)
-		return KUF_EXIT_LOST;
 	return code;
 }
 

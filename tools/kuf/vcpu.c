@@ -15,6 +15,8 @@
 #include "vcpu.h"
 
 #define KICK_SIGNAL	SIGUSR1
+/* It may be filling many pages, on a slow machine. */
+#define JOIN_PATIENCE_S	10
 
 static void on_kick(int signal)
 {
@@ -242,19 +244,26 @@ void vcpus_kick(struct vm *vm)
 	}
 }
 
-void vcpus_join(struct vm *vm)
+int vcpus_join(struct vm *vm)
 {
+	struct timespec until;
 	unsigned int i;
+	int err;
 
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += JOIN_PATIENCE_S;
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 
 		if (!vcpu->has_thread)
 			continue;
 		kick(vcpu);
-		pthread_join(vcpu->thread, NULL);
+		err = pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, &until);
+		if (err)
+			return kuf_error(-err, "vCPU %u waits for a page that nobody brings", i);
 		vcpu->has_thread = false;
 	}
+	return 0;
 }
 
 void vcpus_destroy(struct vm *vm)

@@ -30,8 +30,11 @@ int vcpus_pause(struct vm *vm);
 void vcpus_resume(struct vm *vm);
 /* After vm_stop(): tells them to leave the guest; also before there are any. */
 void vcpus_kick(struct vm *vm);
-/* The same, and waits until they have ended. */
-void vcpus_join(struct vm *vm);
+/*
+ * The same, and waits until they have ended.  -ETIMEDOUT after a message: one has not, as
+ * KVM waits for a page for it that nobody fills any more.
+ */
+int vcpus_join(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* cpuid.c */

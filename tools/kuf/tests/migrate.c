@@ -3,8 +3,8 @@
  * A Linux guest moves to another kuf while it works, post-copy, and on to a third one
  * before all of its memory is there; what is to be noticed is noticed.
  *
- * Arguments: unix (one vCPU, anon), smp (two, gmem), tcp, break (faults made on purpose);
- * all without.
+ * Arguments: unix (one vCPU, anon), smp (two, gmem), tcp, break (faults made on purpose),
+ * others (a source that dies, userfaultfd); all without.
  */
 #define _GNU_SOURCE
 #include <net/if.h>
@@ -79,7 +79,11 @@ static void boot(const char *cpus, const char *backing)
 
 	memset(&b, 0, sizeof(b));
 	memset(&c, 0, sizeof(c));
+	memset(&asks, 0, sizeof(asks));
+	memset(&asks_first, 0, sizeof(asks_first));
 	test_make_disk();
+	/* Of one that was killed. */
+	unlink(CONTROL_A);
 	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(atoi(cpus)),
 		 GENERATIONS);
 	snprintf(ncpus, sizeof(ncpus), "--cpus=%s", cpus);
@@ -93,7 +97,7 @@ static void boot(const char *cpus, const char *backing)
 static void receive(struct test_run *r, const char *address, const char *const *more)
 {
 	char listen[80];
-	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200" };
+	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200", };
 	int n;
 
 	for (n = 0; more[n]; n++)
@@ -109,7 +113,7 @@ static void receive(struct test_run *r, const char *address, const char *const *
 static void begin_to_send(struct test_run *r, const char *control, const char *address,
 			  const char *more)
 {
-	char *argv[] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more, NULL };
+	char *argv[8] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more };
 
 	test_start(r, argv);
 }
@@ -203,6 +207,44 @@ static void test_break(const char *fault, const char *says)
 	       strstr(b.said, says), "break", fault);
 }
 
+/* The source dies, with most of the guest's memory. */
+static void test_cut(void)
+{
+	static const char *const more[] = { DISK, "--policy=lazy", "--timeout=15", NULL };
+
+	boot("1", "anon");
+	receive(&b, UNIX_B, more);
+	begin_to_send(&asks_first, CONTROL_A, UNIX_B, NULL);
+	test_wait_for(&b, "generation");
+	kill(a.pid, SIGKILL);
+	test_finish(&a);
+	test_finish(&asks_first);
+	test_finish(&b);
+	result(ended(&asks_first, KUF_EXIT_FAILED) && ended(&b, KUF_EXIT_LOST) && clean(&b) &&
+	       strstr(b.said, "the source of the VM is gone"), "cut", "lazy");
+}
+
+/* The same by userfaultfd, to compare with. */
+static void test_uffd(void)
+{
+	static const char *const more[] = { DISK, "--engine=uffd", "--policy=background", NULL };
+	int sent;
+
+	boot("1", "anon");
+	receive(&b, UNIX_B, more);
+	sent = send_to(CONTROL_A, UNIX_B, NULL);
+	if (sent)
+		kill(b.pid, SIGTERM);
+	test_finish(&a);
+	test_finish(&b);
+	lines("a", &a, "sent: ");
+	lines("b", &b, "received: ");
+	lines("b", &b, "lazy: ");
+	result(!sent && ended(&a, KUF_EXIT_OK) && ended(&b, KUF_EXIT_OK) && clean(&b) &&
+	       strstr(b.console, nonce) && strstr(b.console, "guest: ok") &&
+	       test_disk_written(), "engine", "uffd");
+}
+
 int main(int argc, char **argv)
 {
 	bool all = argc < 2;
@@ -210,13 +252,14 @@ int main(int argc, char **argv)
 	bool smp = all || !strcmp(argv[1], "smp");
 	bool by_tcp = all || !strcmp(argv[1], "tcp");
 	bool breaks = all || !strcmp(argv[1], "break");
+	bool others = all || !strcmp(argv[1], "others");
 
-	if (!by_unix && !smp && !by_tcp && !breaks) {
-		printf("Bail out! unix, smp, tcp or break, not %s\n", argv[1]);
+	if (!by_unix && !smp && !by_tcp && !breaks && !others) {
+		printf("Bail out! unix, smp, tcp, break or others, not %s\n", argv[1]);
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(3 * by_unix + 2 * smp + 2 * by_tcp + 3 * breaks);
+	ktap_plan(3 * by_unix + 2 * smp + 2 * by_tcp + 3 * breaks + 2 * others);
 	if (by_unix) {
 		boot("1", "anon");
 		test_refusals("unix");
@@ -240,6 +283,10 @@ int main(int argc, char **argv)
 		test_break("early-clear", "was let go before its content came");
 		test_break("flip", "is not in memory as it was sent (CRC32C)");
 		test_break("drop", "does not come");
+	}
+	if (others) {
+		test_cut();
+		test_uffd();
 	}
 	return ktap_end();
 }
