@@ -3,8 +3,8 @@
  * A Linux guest moves to another kuf while it works, post-copy, and on to a third one
  * before all of its memory is there; what is to be noticed is noticed.
  *
- * Arguments: unix (one vCPU, anon), smp (two, gmem), tcp, break (faults made on purpose),
- * others (a source that dies, userfaultfd); all without.
+ * Arguments: unix (one vCPU, anon), smp (two, gmem), smp4 (four, shmem), tcp, break (faults
+ * made on purpose), others (a source that dies, userfaultfd); all without.
  */
 #define _GNU_SOURCE
 #include <net/if.h>
@@ -250,16 +250,17 @@ int main(int argc, char **argv)
 	bool all = argc < 2;
 	bool by_unix = all || !strcmp(argv[1], "unix");
 	bool smp = all || !strcmp(argv[1], "smp");
+	bool smp4 = all || !strcmp(argv[1], "smp4");
 	bool by_tcp = all || !strcmp(argv[1], "tcp");
 	bool breaks = all || !strcmp(argv[1], "break");
 	bool others = all || !strcmp(argv[1], "others");
 
-	if (!by_unix && !smp && !by_tcp && !breaks && !others) {
-		printf("Bail out! unix, smp, tcp, break or others, not %s\n", argv[1]);
+	if (!by_unix && !smp && !smp4 && !by_tcp && !breaks && !others) {
+		printf("Bail out! unix, smp, smp4, tcp, break or others, not %s\n", argv[1]);
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(3 * by_unix + 2 * smp + 2 * by_tcp + 3 * breaks + 2 * others);
+	ktap_plan(3 * by_unix + 2 * smp + 2 * smp4 + 2 * by_tcp + 3 * breaks + 2 * others);
 	if (by_unix) {
 		boot("1", "anon");
 		test_refusals("unix");
@@ -270,6 +271,11 @@ int main(int argc, char **argv)
 		boot("2", "gmem");
 		test_moves(UNIX_B, UNIX_C, "--backing=gmem", "--backing=gmem", "--policy=lazy",
 			   "smp");
+	}
+	if (smp4) {
+		boot("4", "shmem");
+		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=gmem",
+			   "--policy=background", "smp4");
 	}
 	if (by_tcp && has_tcp()) {
 		boot("1", "shmem");
