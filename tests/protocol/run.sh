@@ -50,7 +50,7 @@ try one finds 0 0 one "$CUTS"
 # In this one the state space is larger.
 try live finds 0 0 live $((CUTS - 1))
 for ((rule = 1; rule < rules; rule++)); do
-	try without-rule-$rule finds 1 $rule one 2
+	try "without-rule-$rule" finds 1 "$rule" one 2
 done
-try without-rule-$rules finds 1 $rules live 1
+try "without-rule-$rules" finds 1 "$rules" live 1
 end
