@@ -87,7 +87,7 @@ int policy_check(struct policy_options *o)
 	int err;
 
 	if (o->eager && (o->mode || o->engine || o->policy.record || o->trace))
-		return kuf_error(0, "--policy=eager: without --pager, --engine, --record, --trace");
+		return kuf_error(0, "--pager, --engine, --record, --trace: not with --policy=eager");
 	if (recorded && !o->replay)
 		return kuf_error(0, "--policy=recorded: --replay=FILE is needed");
 	if (!recorded && (o->replay || o->policy.then_eager))
