@@ -80,7 +80,7 @@ draw()
 }
 
 echo "KTAP version 1"
-tests=(frame_test migrate_host_test pager_test report_test status_test stream_test trace_test)
+tests=(frame_test migrate_host_test pager_test pause_test report_test status_test stream_test trace_test)
 try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
