@@ -11,27 +11,12 @@
 set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=../ktap.sh
+. "$here/../ktap.sh"
 repo=$here/../..
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 kuf=$out/plain/kuf
-
-n=0 failed=0
-# try NAME COMMAND...: note that nothing in COMMAND stops at a failure by itself.
-try()
-{
-	local name=$1 rc=0 said
-	shift
-	n=$((n + 1))
-	said=$("$@" 2>&1) || rc=$?
-	if ((rc == 0)); then
-		echo "ok $n $name"
-	else
-		echo "not ok $n $name # status $rc"
-		tail -n 40 <<<"$said" | sed 's/^/# /'
-		failed=$((failed + 1))
-	fi
-}
 
 # fails STATUS TEXT COMMAND...: with that status, saying that.
 fails()
@@ -79,8 +64,8 @@ draw()
 	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
 }
 
-echo "KTAP version 1"
 tests=(frame_test migrate_host_test pager_test pause_test report_test status_test stream_test trace_test)
+begin kuf $((2 * ${#tests[@]} + 12))
 try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
@@ -115,5 +100,4 @@ doctor()
 }
 try doctor doctor
 try doctor-usage fails 2 'usage: kuf doctor' "$kuf" doctor all
-echo "1..$n"
-((failed == 0))
+end
