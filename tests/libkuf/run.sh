@@ -131,7 +131,7 @@ readme_has_the_example()
 	(($(wc -l <"$lib/example.c") <= 150))
 }
 
-begin libkuf 46
+begin libkuf 50
 check plain O="$out/build"
 check san O="$out/san" SAN=1
 try install installs
