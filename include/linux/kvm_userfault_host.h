@@ -23,6 +23,8 @@ enum kvm_userfault_page {
 	KVM_USERFAULT_ABSENT,
 	/* The bitmap cannot be read (now, or by this task); fail closed. */
 	KVM_USERFAULT_UNREADABLE,
+	/* Not a bit: userspace declared the content lost. */
+	KVM_USERFAULT_POISONED,
 };
 
 static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
@@ -35,6 +37,15 @@ static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slo
 	 * true when the fault began.
 	 */
 	return READ_ONCE(slot->flags) & KVM_MEM_USERFAULT;
+}
+
+bool __kvm_userfault_poisoned(struct kvm *kvm, gfn_t start, gfn_t end);
+
+/* Is any page of [@start, @end) poisoned?  Asked of those that a memslot has. */
+static inline bool kvm_userfault_poisoned(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	return unlikely(READ_ONCE(kvm->userfault.poisoned)) &&
+	       __kvm_userfault_poisoned(kvm, start, end);
 }
 
 int kvm_userfault_check_extension(long cap);
@@ -73,11 +84,20 @@ int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
 int kvm_userfault_stop(struct kvm_vcpu *vcpu);
 int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu);
 
+/* Does KVM queue the error itself, where it can? */
+bool kvm_userfault_injects(struct kvm *kvm);
+
+/* A vCPU's own accesses that hit poison. */
+bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters);
+int kvm_userfault_report_hit(struct kvm_vcpu *vcpu);
+
 int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
+int kvm_userfault_vcpu_ioctl(struct kvm_vcpu *vcpu, void __user *argp);
 
 /* Provided by the architecture. */
 bool kvm_arch_userfault_can_drop(struct kvm *kvm);
 bool kvm_arch_userfault_disturbed(struct kvm_vcpu *vcpu);
+int kvm_arch_userfault_inject(struct kvm_vcpu *vcpu, struct kvm_userfault_inject *inject);
 void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot);
 
 #else

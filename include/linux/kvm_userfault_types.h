@@ -34,6 +34,8 @@ struct kvm_memslot_userfault {
 struct kvm_userfault;
 struct kvm_vm_userfault {
 	struct kvm_userfault *state;
+	/* Some page is: read by every fault, so beside what that reads anyway. */
+	bool poisoned;
 };
 
 enum kvm_userfault_map_state {
@@ -75,12 +77,27 @@ struct kvm_vcpu_userfault {
 	/* The next map is a local one. */
 	bool map_local;
 	struct kvm_userfault_map maps[KVM_USERFAULT_MAPS];
+
+	/* One hit poison in MODE_WAIT: the last one, and how many there were. */
+	bool hit;
+	u32 hits;
+	gfn_t hit_gfn;
+	u64 hit_flags;
+	/* How many there were that the guest had no part in; all of them if !hit. */
+	u32 other_hits;
+	/* How many when an instruction's emulation began; was it stopped by one? */
+	u32 emul_hits;
+	bool emul_stopped;
+	/* The last one that userspace was told of, and of which poison. */
+	gfn_t told_gfn;
+	u64 told_generation;
 };
 
 #define KVM_USERFAULT_VCPU_STATS					       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_exits),		       \
 	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_waits),		       \
-	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_own_waits),
+	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_own_waits),		       \
+	STATS_DESC_COUNTER(VCPU_GENERIC, userfault_poison_hits),
 
 #else
 

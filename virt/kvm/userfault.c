@@ -37,7 +37,9 @@
 	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS |	\
 	 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD |	\
 	 (IS_ENABLED(CONFIG_HAVE_KVM_USERFAULT_OWN) ?			\
-	  KVM_USERFAULT_FEATURE_OWN : 0))
+	  KVM_USERFAULT_FEATURE_OWN : 0) |				\
+	 (IS_ENABLED(CONFIG_HAVE_KVM_USERFAULT_POISON) ?		\
+	  KVM_USERFAULT_FEATURE_POISON | KVM_USERFAULT_FEATURE_POISON_INJECT : 0))
 
 /* The level cap's question: is a whole 2M span present? */
 #define KVM_USERFAULT_SPAN_MAX	512
@@ -78,6 +80,7 @@ static struct kvm_userfault *kvm_userfault_get(struct kvm *kvm)
 	}
 	kref_init(&uf->ref);
 	kvm_userfault_init_waiters(uf);
+	kvm_userfault_init_poison(uf);
 
 	other = cmpxchg(&kvm->userfault.state, NULL, uf);
 	if (other) {
@@ -111,6 +114,7 @@ void kvm_userfault_destroy_vm(struct kvm *kvm)
 	/* What was to expedite it. */
 	srcu_barrier(&uf->srcu);
 	cleanup_srcu_struct(&uf->srcu);
+	kvm_userfault_destroy_poison(uf);
 	kvm_userfault_put(uf);
 }
 
@@ -397,12 +401,16 @@ bool kvm_userfault_range_present(struct kvm *kvm,
  */
 int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 {
-	vcpu->stat.generic.userfault_exits++;
+	if (flags & KVM_MEMORY_EXIT_FLAG_POISON)
+		vcpu->stat.generic.userfault_poison_hits++;
+	else
+		vcpu->stat.generic.userfault_exits++;
 
 	if (!kvm_userfault_has_feature(vcpu->kvm, KVM_USERFAULT_FEATURE_ACCESS)) {
 		if (flags & KVM_MEMORY_EXIT_FLAG_BITMAP)
 			return -EFAULT;
 		flags &= KVM_MEMORY_EXIT_FLAG_USERFAULT |
+			 KVM_MEMORY_EXIT_FLAG_POISON |
 			 KVM_MEMORY_EXIT_FLAG_PRIVATE;
 	}
 
@@ -411,7 +419,7 @@ int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 				      flags & KVM_MEMORY_EXIT_FLAG_EXEC,
 				      flags & KVM_MEMORY_EXIT_FLAG_PRIVATE);
 	vcpu->run->memory_fault.flags |= flags;
-	return -EFAULT;
+	return flags & KVM_MEMORY_EXIT_FLAG_POISON ? -EHWPOISON : -EFAULT;
 }
 
 /* What the vCPU was stopped at, or is going to be. */
@@ -433,8 +441,8 @@ int kvm_userfault_stop(struct kvm_vcpu *vcpu)
 {
 	u64 flags = vcpu->userfault.flags;
 
-	/* A bitmap that cannot be read is for the VMM to repair, not a handler. */
-	if (!(flags & KVM_MEMORY_EXIT_FLAG_BITMAP) &&
+	/* A bitmap that cannot be read is for the VMM to repair, poison not at all. */
+	if (!(flags & (KVM_MEMORY_EXIT_FLAG_BITMAP | KVM_MEMORY_EXIT_FLAG_POISON)) &&
 	    kvm_userfault_served(vcpu->kvm, flags)) {
 		vcpu->userfault.wait = true;
 		return 0;
@@ -451,12 +459,11 @@ int kvm_userfault_vcpu_fault(struct kvm_vcpu *vcpu,
 			     enum kvm_userfault_page page, gfn_t gfn,
 			     u64 access, bool is_private)
 {
-	u64 flags = access | KVM_MEMORY_EXIT_FLAG_USERFAULT;
+	u64 flags = access;
 
 	if (is_private)
 		flags |= KVM_MEMORY_EXIT_FLAG_PRIVATE;
-	if (page == KVM_USERFAULT_UNREADABLE)
-		flags |= KVM_MEMORY_EXIT_FLAG_BITMAP;
+	flags |= kvm_userfault_page_flags(page);
 
 	trace_kvm_userfault(vcpu->vcpu_id, gfn_to_gpa(gfn), flags, slot);
 	kvm_userfault_record(vcpu, slot, gfn, flags);
@@ -488,9 +495,35 @@ int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *arg
 		return kvm_userfault_create_fd(kvm, &fd);
 	case KVM_USERFAULT_RESCAN:
 		return kvm_userfault_ioctl_rescan(kvm, argp);
+	case KVM_USERFAULT_POISON:
+		return kvm_userfault_ioctl_poison(kvm, argp);
+	case KVM_USERFAULT_GET_POISON:
+		return kvm_userfault_ioctl_get_poison(kvm, argp);
 	default:
 		return -ENOTTY;
 	}
+}
+
+/* Of a vCPU, with its mutex held. */
+int kvm_userfault_vcpu_ioctl(struct kvm_vcpu *vcpu, void __user *argp)
+{
+	struct kvm_userfault_inject inject;
+	int r;
+
+	if (copy_from_user(&inject, argp, sizeof(inject)))
+		return -EFAULT;
+	if (!kvm_userfault_has_feature(vcpu->kvm, KVM_USERFAULT_FEATURE_POISON))
+		return -EPERM;
+	if (inject.flags & ~KVM_USERFAULT_INJECT_FORCE || inject.result ||
+	    inject.access & ~(KVM_MEMORY_EXIT_FLAG_READ | KVM_MEMORY_EXIT_FLAG_WRITE |
+			      KVM_MEMORY_EXIT_FLAG_EXEC | KVM_MEMORY_EXIT_FLAG_PAGE_WALK) ||
+	    memchr_inv(inject.reserved, 0, sizeof(inject.reserved)))
+		return -EINVAL;
+
+	r = kvm_arch_userfault_inject(vcpu, &inject);
+	if (r)
+		return r;
+	return copy_to_user(argp, &inject, sizeof(inject)) ? -EFAULT : 0;
 }
 
 /* A memslot was deleted, moved or created anew; with slots_lock held. */

@@ -44,6 +44,8 @@ struct kvm_userfault_waiter {
 	/* Set under the lock, read by the waiter without it. */
 	bool woken;
 	bool recheck;
+	/* Who woke it says that there is no content, and never will be. */
+	bool poison;
 };
 
 /* Waiters by page, so that those of a page meet and others do not. */
@@ -54,6 +56,7 @@ struct kvm_userfault_bucket {
 };
 
 struct kvm_userfault_file;
+struct kvm_userfault_poison;
 
 /* One per VM, allocated when the VM uses userfault for the first time. */
 struct kvm_userfault {
@@ -75,6 +78,11 @@ struct kvm_userfault {
 	/* Who waits for a page instead of exiting?  Written under file_lock. */
 	bool vcpus_wait;
 	bool own_waits;
+
+	/* Pages that are poisoned; written under the lock. */
+	struct kvm_userfault_poison __rcu *poison;
+	struct mutex poison_lock;
+	u64 poison_generation;
 
 	unsigned long pending;		/* buckets with events */
 	atomic_t next_bucket;		/* where the next read() begins */
@@ -100,6 +108,26 @@ static inline bool kvm_userfault_slot_armed(const struct kvm_memory_slot *slot)
 {
 	return slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
 	       kvm_memslot_userfault_armed(slot);
+}
+
+/* What an exit or event says of a page that is not PRESENT. */
+static inline u64 kvm_userfault_page_flags(enum kvm_userfault_page page)
+{
+	switch (page) {
+	case KVM_USERFAULT_POISONED:
+		return KVM_MEMORY_EXIT_FLAG_POISON;
+	case KVM_USERFAULT_UNREADABLE:
+		return KVM_MEMORY_EXIT_FLAG_USERFAULT | KVM_MEMORY_EXIT_FLAG_BITMAP;
+	default:
+		return KVM_MEMORY_EXIT_FLAG_USERFAULT;
+	}
+}
+
+/* The page that an access with @flags waited for has become poison. */
+static inline u64 kvm_userfault_poison_flags(u64 flags)
+{
+	return (flags & ~(KVM_MEMORY_EXIT_FLAG_USERFAULT | KVM_MEMORY_EXIT_FLAG_BITMAP)) |
+	       KVM_MEMORY_EXIT_FLAG_POISON;
 }
 
 /* Of a task that waits for others, and may be told to stop by a signal. */
@@ -129,6 +157,7 @@ int kvm_userfault_exit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags);
 /* userfault_access.c */
 int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
 			    gfn_t *busy, bool killable);
+void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags);
 void kvm_userfault_drop_gpcs(struct kvm *kvm, unsigned long start, unsigned long end);
 
 /* userfault_wait.c */
@@ -141,6 +170,8 @@ int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_s
 int kvm_userfault_drop_absent(struct kvm *kvm, struct kvm_memory_slot *slot);
 int kvm_userfault_drain(struct kvm *kvm, bool killable);
 int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range);
+void kvm_userfault_unmap_page(struct kvm *kvm, gfn_t gfn);
+int kvm_userfault_unmap_range(struct kvm *kvm, gfn_t start, gfn_t end);
 
 /* userfault_fd.c */
 void kvm_userfault_init_waiters(struct kvm_userfault *uf);
@@ -150,5 +181,13 @@ void kvm_userfault_recheck_waiters(struct kvm_userfault *uf);
 void kvm_userfault_enqueue(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
 void kvm_userfault_dequeue(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
 void kvm_userfault_announce(struct kvm_userfault *uf, struct kvm_userfault_waiter *w);
+
+/* userfault_poison.c */
+void kvm_userfault_init_poison(struct kvm_userfault *uf);
+void kvm_userfault_destroy_poison(struct kvm_userfault *uf);
+u64 kvm_userfault_poison_generation(struct kvm *kvm);
+int kvm_userfault_poison_page(struct kvm *kvm, gfn_t gfn);
+int kvm_userfault_ioctl_poison(struct kvm *kvm, void __user *argp);
+int kvm_userfault_ioctl_get_poison(struct kvm *kvm, void __user *argp);
 
 #endif /* __KVM_USERFAULT_H */

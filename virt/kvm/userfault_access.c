@@ -40,6 +40,8 @@ static enum kvm_userfault_page kvm_userfault_own_page(struct kvm *kvm,
 						      const struct kvm_memory_slot *slot,
 						      gfn_t gfn)
 {
+	if (slot && kvm_userfault_poisoned(kvm, gfn, gfn + 1))
+		return KVM_USERFAULT_POISONED;
 	if (!kvm_userfault_obeys(kvm, slot))
 		return KVM_USERFAULT_PRESENT;
 	/* A worker of somebody else's cannot read the bitmap. */
@@ -57,6 +59,8 @@ kvm_userfault_own_page_nofault(struct kvm *kvm, const struct kvm_memory_slot *sl
 	const u8 __user *map;
 	u8 byte;
 
+	if (slot && kvm_userfault_poisoned(kvm, gfn, gfn + 1))
+		return KVM_USERFAULT_POISONED;
 	if (!kvm_userfault_obeys(kvm, slot))
 		return KVM_USERFAULT_PRESENT;
 
@@ -75,11 +79,7 @@ kvm_userfault_own_page_nofault(struct kvm *kvm, const struct kvm_memory_slot *sl
 
 static u64 kvm_userfault_own_flags(enum kvm_userfault_page page, u64 access)
 {
-	u64 flags = access | KVM_MEMORY_EXIT_FLAG_OWN | KVM_MEMORY_EXIT_FLAG_USERFAULT;
-
-	if (page == KVM_USERFAULT_UNREADABLE)
-		flags |= KVM_MEMORY_EXIT_FLAG_BITMAP;
-	return flags;
+	return access | KVM_MEMORY_EXIT_FLAG_OWN | kvm_userfault_page_flags(page);
 }
 
 /* The vCPU on whose behalf this task accesses memory, or NULL. */
@@ -88,6 +88,55 @@ static struct kvm_vcpu *kvm_userfault_loaded_vcpu(struct kvm *kvm)
 	struct kvm_vcpu *vcpu = kvm_get_running_vcpu();
 
 	return vcpu && vcpu->kvm == kvm ? vcpu : NULL;
+}
+
+static int kvm_userfault_own_error(enum kvm_userfault_page page)
+{
+	return page == KVM_USERFAULT_POISONED ? -EHWPOISON : -EFAULT;
+}
+
+/*
+ * Poison, in KVM_RUN, where there is nothing to wait for.  The access fails; that KVM
+ * does not make of it what it does of memory that is not there is for the
+ * architecture to see to, once it is back where it can leave KVM_RUN.
+ */
+void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
+{
+	vcpu->userfault.hit = true;
+	vcpu->userfault.hits++;
+	vcpu->userfault.hit_gfn = gfn;
+	vcpu->userfault.hit_flags = flags;
+}
+
+/*
+ * Is there a hit to be dealt with?  One that nothing came of (@matters false), say an
+ * update of what KVM shares with the guest, is told only once, as it is going to be
+ * tried again and again.
+ */
+bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters)
+{
+	u64 generation = kvm_userfault_poison_generation(vcpu->kvm);
+	gfn_t gfn = vcpu->userfault.hit_gfn;
+
+	vcpu->userfault.hit = false;
+	if (!matters && vcpu->userfault.told_gfn == gfn &&
+	    vcpu->userfault.told_generation == generation) {
+		vcpu->stat.generic.userfault_poison_hits++;
+		return false;
+	}
+	vcpu->userfault.told_gfn = gfn;
+	vcpu->userfault.told_generation = generation;
+	return true;
+}
+
+bool kvm_userfault_injects(struct kvm *kvm)
+{
+	return kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_POISON_INJECT);
+}
+
+int kvm_userfault_report_hit(struct kvm_vcpu *vcpu)
+{
+	return kvm_userfault_exit(vcpu, vcpu->userfault.hit_gfn, vcpu->userfault.hit_flags);
 }
 
 /*
@@ -103,10 +152,15 @@ static int kvm_userfault_own_blocked(struct kvm *kvm, const struct kvm_memory_sl
 	trace_kvm_userfault(vcpu ? vcpu->vcpu_id : -1, gfn_to_gpa(gfn), flags, slot);
 
 	if (!vcpu)
-		return -EFAULT;
+		return kvm_userfault_own_error(page);
 
-	if (vcpu->userfault.mode == KVM_USERFAULT_MODE_WAIT)
+	if (vcpu->userfault.mode == KVM_USERFAULT_MODE_WAIT) {
+		if (page == KVM_USERFAULT_POISONED) {
+			kvm_userfault_hit(vcpu, gfn, flags);
+			return -EHWPOISON;
+		}
 		return kvm_userfault_wait_in_place(vcpu, slot, gfn, flags);
+	}
 
 	vcpu->userfault.failed = true;
 	if (vcpu->userfault.mode == KVM_USERFAULT_MODE_RESTART) {
@@ -114,7 +168,7 @@ static int kvm_userfault_own_blocked(struct kvm *kvm, const struct kvm_memory_sl
 		vcpu->userfault.restart = true;
 		return -EAGAIN;
 	}
-	return -EFAULT;
+	return kvm_userfault_own_error(page);
 }
 
 void __kvm_userfault_access_begin(struct kvm *kvm, const struct kvm_memory_slot *slot,
@@ -194,7 +248,8 @@ bool kvm_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa, u64 access)
 
 	slot = gfn_to_memslot(kvm, gfn);
 	page = kvm_userfault_own_page(kvm, slot, gfn);
-	if (page == KVM_USERFAULT_PRESENT)
+	/* There is nothing to wait for: the access itself will tell. */
+	if (page == KVM_USERFAULT_PRESENT || page == KVM_USERFAULT_POISONED)
 		return false;
 
 	flags = kvm_userfault_own_flags(page, access);
@@ -296,7 +351,8 @@ int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
 	u8 state;
 	int nr, r = 0;
 
-	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN))
+	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN |
+				       KVM_USERFAULT_FEATURE_POISON))
 		return 0;
 
 	/* The bits, set by userspace, before the maps. */
@@ -342,18 +398,26 @@ int kvm_userfault_maps_busy(struct kvm *kvm, u32 as_id, gfn_t start, gfn_t end,
 bool kvm_userfault_gpc_absent(struct kvm *kvm, const struct kvm_memory_slot *slot,
 			      gpa_t gpa)
 {
+	enum kvm_userfault_page page;
 	struct kvm_vcpu *vcpu;
 
 	/* Caches of an HVA know of no page of the guest. */
 	if (!slot || kvm_is_error_gpa(gpa) || !kvm_userfault_state(kvm))
 		return false;
 
-	if (kvm_userfault_own_page(kvm, slot, gpa_to_gfn(gpa)) == KVM_USERFAULT_PRESENT)
+	page = kvm_userfault_own_page(kvm, slot, gpa_to_gfn(gpa));
+	if (page == KVM_USERFAULT_PRESENT)
 		return false;
 
 	vcpu = kvm_userfault_loaded_vcpu(kvm);
-	if (vcpu)
+	if (!vcpu)
+		return true;
+	/* Poison is not going to go away: nobody shall try again because of it. */
+	if (page != KVM_USERFAULT_POISONED)
 		vcpu->userfault.failed = true;
+	else if (vcpu->userfault.mode)
+		kvm_userfault_hit(vcpu, gpa_to_gfn(gpa),
+				  kvm_userfault_own_flags(page, KVM_USERFAULT_WRITE));
 	return true;
 }
 
@@ -381,7 +445,8 @@ void kvm_userfault_drop_gpcs(struct kvm *kvm, unsigned long start, unsigned long
 {
 	bool wake;
 
-	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN))
+	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_OWN |
+				       KVM_USERFAULT_FEATURE_POISON))
 		return;
 
 	spin_lock(&kvm->mn_invalidate_lock);

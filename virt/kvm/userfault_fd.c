@@ -29,7 +29,8 @@
 
 #define KVM_USERFAULT_FD_FLAGS						\
 	(KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_STALL |		\
-	 KVM_USERFAULT_FD_REPLACE | KVM_USERFAULT_FD_NONBLOCK)
+	 KVM_USERFAULT_FD_REPLACE | KVM_USERFAULT_FD_NONBLOCK |		\
+	 KVM_USERFAULT_FD_MAY_POISON)
 
 struct kvm_userfault_file {
 	struct kvm_userfault *uf;
@@ -294,7 +295,7 @@ static void kvm_userfault_wake_waiter(struct kvm_userfault_waiter *w, bool *why)
 }
 
 static void kvm_userfault_wake_bucket(struct kvm_userfault *uf, unsigned int nr,
-				      gfn_t start, gfn_t end, u32 as_id)
+				      gfn_t start, gfn_t end, u32 as_id, bool poison)
 {
 	struct kvm_userfault_bucket *b = &uf->buckets[nr];
 	struct kvm_userfault_waiter *w;
@@ -305,30 +306,39 @@ static void kvm_userfault_wake_bucket(struct kvm_userfault *uf, unsigned int nr,
 		    (as_id != KVM_USERFAULT_AS_ALL && as_id != w->as_id))
 			continue;
 		kvm_userfault_set_state(uf, nr, w, KVM_USERFAULT_TOLD);
+		/* Before woken, which makes the waiter look. */
+		if (poison)
+			WRITE_ONCE(w->poison, true);
 		kvm_userfault_wake_waiter(w, &w->woken);
 	}
 	spin_unlock(&b->lock);
 }
 
-static int kvm_userfault_wake(struct kvm_userfault *uf,
-			      const struct kvm_userfault_range *range)
+static int kvm_userfault_wake(const struct kvm_userfault_file *f,
+			      struct kvm_userfault_range *range)
 {
+	bool poison = range->flags & KVM_USERFAULT_WAKE_POISON;
+	struct kvm_userfault *uf = f->uf;
 	gfn_t start = gpa_to_gfn(range->gpa), gfn;
 	gfn_t end = start + (range->size >> PAGE_SHIFT);
 	unsigned int nr;
 
+	range->flags &= ~KVM_USERFAULT_WAKE_POISON;
 	if (!kvm_userfault_range_valid(range))
 		return -EINVAL;
 	if (range->as_id != KVM_USERFAULT_AS_ALL && range->as_id > U16_MAX)
 		return -EINVAL;
+	if (poison && !(f->flags & KVM_USERFAULT_FD_MAY_POISON))
+		return -EPERM;
 
 	if (end - start < KVM_USERFAULT_BUCKETS) {
 		for (gfn = start; gfn < end; gfn++)
 			kvm_userfault_wake_bucket(uf, kvm_userfault_bucket_of(gfn),
-						  gfn, gfn + 1, range->as_id);
+						  gfn, gfn + 1, range->as_id, poison);
 	} else {
 		for (nr = 0; nr < KVM_USERFAULT_BUCKETS; nr++)
-			kvm_userfault_wake_bucket(uf, nr, start, end, range->as_id);
+			kvm_userfault_wake_bucket(uf, nr, start, end, range->as_id,
+						  poison);
 	}
 	return 0;
 }
@@ -378,7 +388,7 @@ static long kvm_userfault_fd_ioctl(struct file *file, unsigned int ioctl,
 			return -EFAULT;
 		if (kvm_userfault_at_end(f))
 			return -EPIPE;
-		return kvm_userfault_wake(f->uf, &range);
+		return kvm_userfault_wake(f, &range);
 	case KVM_USERFAULT_REPLAY:
 		if (arg)
 			return -EINVAL;

@@ -153,17 +153,17 @@ int kvm_userfault_drain(struct kvm *kvm, bool killable)
 }
 
 /*
- * The first armed memslot of an address space that has pages in [@start, @end),
- * and the first of these pages.
+ * The first memslot of an address space that has pages in [@start, @end), and is armed
+ * if it has to be, and the first of these pages.
  */
 static struct kvm_memory_slot *kvm_userfault_first_slot(struct kvm *kvm, int as_id,
 							gfn_t start, gfn_t end,
-							gfn_t *first)
+							bool armed, gfn_t *first)
 {
 	struct kvm_memslot_iter iter;
 
 	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, as_id), start, end) {
-		if (!kvm_userfault_slot_armed(iter.slot))
+		if (armed && !kvm_userfault_slot_armed(iter.slot))
 			continue;
 		*first = max(start, iter.slot->base_gfn);
 		return iter.slot;
@@ -174,7 +174,7 @@ static struct kvm_memory_slot *kvm_userfault_first_slot(struct kvm *kvm, int as_
 /*
  * Drop what is absent in [@start, @end), a chunk at most, of one slot.  Where the
  * bitmap cannot be read that is everything, and @bad is lowered to the first page
- * of which it is true.
+ * of which it is true.  Without @bad everything is dropped, whatever the bitmap says.
  */
 static void kvm_userfault_rescan_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
 				      gfn_t start, gfn_t end, gfn_t *bad)
@@ -185,6 +185,10 @@ static void kvm_userfault_rescan_slot(struct kvm *kvm, struct kvm_memory_slot *s
 	unsigned long left, known = nr;
 	bool armed;
 
+	if (!bad) {
+		bitmap_set(bits, shift, nr - shift);
+		goto unmap;
+	}
 	/* The copy may end within the last word. */
 	bits[(nr - 1) / BITS_PER_LONG] = 0;
 	left = kvm_userfault_read(kvm, slot, start, end, bits, &armed);
@@ -196,6 +200,7 @@ static void kvm_userfault_rescan_slot(struct kvm *kvm, struct kvm_memory_slot *s
 		bitmap_set(bits, known, nr - known);
 		*bad = min(*bad, start - shift + known);
 	}
+unmap:
 	bitmap_clear(bits, 0, shift);
 
 	kvm_userfault_unmap(kvm, slot, start - shift, bits, nr);
@@ -203,7 +208,8 @@ static void kvm_userfault_rescan_slot(struct kvm *kvm, struct kvm_memory_slot *s
 
 /*
  * One chunk of [@start, @end), in one or in all address spaces.  Returns where
- * the next one begins, or @start if there is no armed slot left.
+ * the next one begins, or @start if there is no slot left that matters: all do without
+ * @bad, armed ones with it.
  */
 static gfn_t kvm_userfault_rescan_chunk(struct kvm *kvm, u32 as_id, gfn_t start,
 					gfn_t end, gfn_t *bad)
@@ -217,7 +223,7 @@ static gfn_t kvm_userfault_rescan_chunk(struct kvm *kvm, u32 as_id, gfn_t start,
 
 	/* Between slots there is nothing to do, however far they are apart. */
 	for (as = first_as; as <= last_as; as++) {
-		if (kvm_userfault_first_slot(kvm, as, start, end, &first))
+		if (kvm_userfault_first_slot(kvm, as, start, end, bad, &first))
 			lowest = min(lowest, first);
 	}
 	if (lowest == end)
@@ -228,7 +234,7 @@ static gfn_t kvm_userfault_rescan_chunk(struct kvm *kvm, u32 as_id, gfn_t start,
 		gfn_t at = lowest;
 
 		while (at < end) {
-			slot = kvm_userfault_first_slot(kvm, as, at, end, &first);
+			slot = kvm_userfault_first_slot(kvm, as, at, end, bad, &first);
 			if (!slot)
 				break;
 			at = min(end, slot->base_gfn + slot->npages);
@@ -311,4 +317,40 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 	range->size -= gfn_to_gpa(at - start);
 	range->gpa += gfn_to_gpa(at - start);
 	return r;
+}
+
+/* Unmap one page, in all address spaces. */
+void kvm_userfault_unmap_page(struct kvm *kvm, gfn_t gfn)
+{
+	int idx;
+
+	/* As below. */
+	smp_mb();
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_userfault_rescan_chunk(kvm, KVM_USERFAULT_AS_ALL, gfn, gfn + 1, NULL);
+	srcu_read_unlock(&kvm->srcu, idx);
+}
+
+/* Unmap all of [@start, @end), in all address spaces.  -EINTR */
+int kvm_userfault_unmap_range(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	gfn_t at = start, next;
+	int idx;
+
+	/* The reason for it, then the mappings; see userfault.c for the fault side. */
+	smp_mb();
+
+	for (;;) {
+		if (signal_pending(current))
+			return -EINTR;
+
+		idx = srcu_read_lock(&kvm->srcu);
+		next = kvm_userfault_rescan_chunk(kvm, KVM_USERFAULT_AS_ALL, at, end, NULL);
+		srcu_read_unlock(&kvm->srcu, idx);
+		if (next == at || next == end)
+			return 0;
+		at = next;
+		cond_resched();
+	}
 }

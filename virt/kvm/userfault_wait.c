@@ -24,6 +24,8 @@ static enum kvm_userfault_page kvm_userfault_slot_page(struct kvm *kvm,
 						       const struct kvm_memory_slot *slot,
 						       gfn_t gfn)
 {
+	if (slot && kvm_userfault_poisoned(kvm, gfn, gfn + 1))
+		return KVM_USERFAULT_POISONED;
 	if (!kvm_userfault_slot_armed(slot))
 		return KVM_USERFAULT_PRESENT;
 
@@ -115,7 +117,8 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 		/* Who sets it from now on has changed something after that. */
 		smp_store_mb(w.recheck, false);
 		page = kvm_userfault_look_again(vcpu->kvm, w.as_id, w.gfn);
-		if (page == KVM_USERFAULT_PRESENT)
+		/* Poison is found by trying again. */
+		if (page == KVM_USERFAULT_PRESENT || page == KVM_USERFAULT_POISONED)
 			break;
 		if (page == KVM_USERFAULT_UNREADABLE) {
 			/* A guest finds out when it tries again, KVM would not. */
@@ -137,6 +140,10 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
 	preempt_enable();
 
 	kvm_userfault_dequeue(uf, &w);
+
+	/* If it cannot be remembered, let this one access fail. */
+	if (w.poison && kvm_userfault_poison_page(vcpu->kvm, w.gfn))
+		r = kvm_userfault_exit(vcpu, w.gfn, kvm_userfault_poison_flags(w.flags));
 	return r;
 }
 
@@ -147,7 +154,7 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu)
  * without a live fd it lasts until there is one that is told of it.  Unlike an exit,
  * it can also last until an unreadable bitmap is repaired.
  *
- * Returns 0 if the page should be looked at again, or -EINTR.
+ * Returns 0 if the page should be looked at again, -EINTR, or -EHWPOISON.
  */
 int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 				gfn_t gfn, u64 flags)
@@ -193,7 +200,7 @@ int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_s
 		smp_store_mb(w.recheck, false);
 		/* Not looked up again: a slot that is being deleted waits for us. */
 		page = kvm_userfault_slot_page(vcpu->kvm, slot, gfn);
-		if (page == KVM_USERFAULT_PRESENT)
+		if (page == KVM_USERFAULT_PRESENT || page == KVM_USERFAULT_POISONED)
 			break;
 		kvm_userfault_announce(uf, &w);
 	}
@@ -201,5 +208,10 @@ int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_s
 	finish_rcuwait(&wait);
 	kvm_userfault_dequeue(uf, &w);
 	WRITE_ONCE(vcpu->userfault.waits, false);
+
+	if (!r && w.poison && kvm_userfault_poison_page(vcpu->kvm, gfn)) {
+		kvm_userfault_hit(vcpu, gfn, kvm_userfault_poison_flags(flags));
+		r = -EHWPOISON;
+	}
 	return r;
 }

@@ -43,6 +43,17 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 	enum kvm_userfault_page page;
 	int r;
 
+	if (kvm_userfault_poisoned(vcpu->kvm, fault->gfn, fault->gfn + 1)) {
+		if (fault->prefetch)
+			return -EHWPOISON;
+		r = kvm_x86_userfault_poison_fault(vcpu, fault->slot, fault->gfn,
+						   kvm_mmu_userfault_access(fault),
+						   fault->is_private);
+		return r ?: RET_PF_SPURIOUS;
+	}
+	if (!kvm_memslot_userfault_armed(fault->slot))
+		return RET_PF_CONTINUE;
+
 	page = kvm_userfault_test_gfn(vcpu->kvm, fault->slot, fault->gfn);
 	if (page == KVM_USERFAULT_PRESENT)
 		return RET_PF_CONTINUE;
@@ -68,6 +79,8 @@ int __kvm_mmu_userfault_check(struct kvm_vcpu *vcpu, struct kvm_page_fault *faul
 int __kvm_mmu_userfault_walk_stopped(struct kvm_vcpu *vcpu)
 {
 	vcpu->userfault.restart = false;
+	if (kvm_x86_userfault_poison_walk(vcpu))
+		return RET_PF_SPURIOUS;
 	kvm_make_request(KVM_REQ_USERFAULT, vcpu);
 	return kvm_userfault_stop(vcpu) ?: RET_PF_SPURIOUS;
 }
@@ -187,7 +200,10 @@ bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r)
 #ifdef CONFIG_KVM_XEN
 	const struct gfn_to_pfn_cache *gpc = &vcpu->kvm->arch.xen.shinfo_cache;
 
+	/* Poison does not go away: trying again is of no use. */
 	return r == -EFAULT && !kvm_is_error_gpa(gpc->gpa) &&
+	       !kvm_userfault_poisoned(vcpu->kvm, gpa_to_gfn(gpc->gpa),
+				       gpa_to_gfn(gpc->gpa) + 1) &&
 	       kvm_x86_userfault_absent(vcpu, 0, gpc->gpa);
 #else
 	return false;
@@ -289,8 +305,9 @@ int kvm_x86_userfault_request(struct kvm_vcpu *vcpu)
 }
 
 /*
- * At most 2M, and that only if all of its pages are there: asking for 1G would
- * mean to read 32 KiB of bitmap on every fault.
+ * Nothing that holds a poisoned page.  And if the memslot is armed, at most 2M, and that
+ * only if all of its pages are there: asking for 1G would mean to read 32 KiB of bitmap
+ * on every fault.
  */
 void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 				   struct kvm_page_fault *fault)
@@ -301,6 +318,13 @@ void __kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 
 	if (fault->max_level == PG_LEVEL_4K ||
 	    kvm_slot_dirty_track_enabled(fault->slot))
+		return;
+
+	while (fault->max_level > PG_LEVEL_4K &&
+	       kvm_mmu_userfault_poisoned_span(vcpu->kvm, fault->gfn, fault->max_level))
+		fault->max_level--;
+
+	if (fault->max_level == PG_LEVEL_4K || !kvm_memslot_userfault_armed(fault->slot))
 		return;
 
 	/* A span that the slot does not cover is never mapped by one entry. */

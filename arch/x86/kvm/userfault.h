@@ -24,6 +24,42 @@ bool kvm_x86_userfault_wall_clock_absent(struct kvm_vcpu *vcpu, gpa_t gpa);
 bool kvm_x86_userfault_evtchn_lost(struct kvm_vcpu *vcpu, int r);
 void kvm_x86_userfault_hv_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data);
 
+int kvm_x86_userfault_poison_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+				   gfn_t gfn, u64 access, bool is_private);
+bool kvm_x86_userfault_poison_walk(struct kvm_vcpu *vcpu);
+bool __kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu);
+int __kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r);
+
+/* Around the emulation of an instruction: has it hit poison? */
+static inline void kvm_x86_userfault_emulate_begin(struct kvm_vcpu *vcpu)
+{
+	vcpu->userfault.emul_hits = vcpu->userfault.hits;
+}
+
+static inline bool kvm_x86_userfault_emulate_hit(struct kvm_vcpu *vcpu)
+{
+	return unlikely(vcpu->userfault.emul_hits != vcpu->userfault.hits);
+}
+
+/* Then it is given up, with 0. */
+static inline bool kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu)
+{
+	return kvm_x86_userfault_emulate_hit(vcpu) && __kvm_x86_userfault_emulate_stopped(vcpu);
+}
+
+/* The guest was left: what has been hit before is not of its doing. */
+static inline void kvm_x86_userfault_left_guest(struct kvm_vcpu *vcpu)
+{
+	if (unlikely(vcpu->userfault.hit))
+		vcpu->userfault.other_hits = vcpu->userfault.hits;
+}
+
+/* After each turn of the vCPU's loop. */
+static inline int kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
+{
+	return unlikely(vcpu->userfault.hit) ? __kvm_x86_userfault_ran(vcpu, r) : r;
+}
+
 /* Requests, before the guest is entered.  True: return @r from there instead. */
 static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
@@ -40,6 +76,13 @@ static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
 	return false;
 }
+
+/* Without a look at the arguments, as in <linux/kvm_userfault_access.h>. */
+#define kvm_x86_userfault_emulate_begin(vcpu)		do {} while (0)
+#define kvm_x86_userfault_emulate_hit(vcpu)		false
+#define kvm_x86_userfault_emulate_stopped(vcpu)		false
+#define kvm_x86_userfault_left_guest(vcpu)		do {} while (0)
+#define kvm_x86_userfault_ran(vcpu, r)			(r)
 
 static inline bool kvm_x86_userfault_defer_gpc(struct kvm_vcpu *vcpu,
 					       const struct gfn_to_pfn_cache *gpc)

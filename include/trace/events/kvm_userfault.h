@@ -14,6 +14,8 @@
 	{ KVM_MEMORY_EXIT_FLAG_EXEC,		"EXEC" },	\
 	{ KVM_MEMORY_EXIT_FLAG_PRIVATE,		"PRIVATE" },	\
 	{ KVM_MEMORY_EXIT_FLAG_USERFAULT,	"USERFAULT" },	\
+	{ KVM_MEMORY_EXIT_FLAG_POISON,		"POISON" },	\
+	{ KVM_MEMORY_EXIT_FLAG_OWN,		"OWN" },		\
 	{ KVM_MEMORY_EXIT_FLAG_PAGE_WALK,	"PAGE_WALK" },	\
 	{ KVM_MEMORY_EXIT_FLAG_BITMAP,		"BITMAP" }
 
@@ -46,6 +48,27 @@ TRACE_EVENT(kvm_userfault,
 		  __entry->vcpu_id, __entry->gpa, __entry->as_id,
 		  __entry->slot_id, __entry->flags,
 		  __print_flags(__entry->flags, "|", kvm_userfault_flag_names))
+);
+
+/* Userspace declared the content of pages lost, or the reverse. */
+TRACE_EVENT(kvm_userfault_poison,
+	TP_PROTO(u64 gpa, u64 size, bool set),
+	TP_ARGS(gpa, size, set),
+
+	TP_STRUCT__entry(
+		__field(u64,	gpa)
+		__field(u64,	size)
+		__field(bool,	set)
+	),
+
+	TP_fast_assign(
+		__entry->gpa = gpa;
+		__entry->size = size;
+		__entry->set = set;
+	),
+
+	TP_printk("gpa 0x%llx size 0x%llx %s", __entry->gpa, __entry->size,
+		  __entry->set ? "set" : "cleared")
 );
 
 #endif /* _TRACE_KVM_USERFAULT_H */

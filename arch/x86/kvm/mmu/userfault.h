@@ -80,11 +80,35 @@ static inline void kvm_mmu_userfault_walk_done(struct kvm_mmu_userfault_walker *
 	kvm_userfault_access_end(&w->access);
 }
 
+/* May a page of the memslot be absent, or poisoned? */
+static inline bool kvm_mmu_userfault_concerns(struct kvm *kvm,
+					      const struct kvm_memory_slot *slot)
+{
+	return kvm_memslot_userfault_armed(slot) || READ_ONCE(kvm->userfault.poisoned);
+}
+
+/* Is a page poisoned that a mapping of this size of @gfn would hold? */
+static inline bool kvm_mmu_userfault_poisoned_span(struct kvm *kvm, gfn_t gfn, u8 level)
+{
+	gfn_t span = KVM_PAGES_PER_HPAGE(level);
+
+	gfn = ALIGN_DOWN(gfn, span);
+	return kvm_userfault_poisoned(kvm, gfn, gfn + span);
+}
+
+/* Mapping neighbours ahead runs under mmu_lock, where the bitmap cannot be read. */
+static inline bool kvm_mmu_userfault_no_prefetch(struct kvm *kvm,
+						 const struct kvm_memory_slot *slot,
+						 gfn_t gfn, int nr)
+{
+	return kvm_memslot_userfault_armed(slot) || kvm_userfault_poisoned(kvm, gfn, gfn + nr);
+}
+
 /* The decision: may this fault use the page? */
 static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
 					  struct kvm_page_fault *fault)
 {
-	if (likely(!kvm_memslot_userfault_armed(fault->slot)))
+	if (likely(!kvm_mmu_userfault_concerns(vcpu->kvm, fault->slot)))
 		return RET_PF_CONTINUE;
 
 	return __kvm_mmu_userfault_check(vcpu, fault);
@@ -94,7 +118,7 @@ static inline int kvm_mmu_userfault_check(struct kvm_vcpu *vcpu,
 static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 					       struct kvm_page_fault *fault)
 {
-	if (unlikely(kvm_memslot_userfault_armed(fault->slot)))
+	if (unlikely(kvm_mmu_userfault_concerns(vcpu->kvm, fault->slot)))
 		__kvm_mmu_userfault_cap_level(vcpu, fault);
 }
 
@@ -103,11 +127,13 @@ static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
  * under mmu_lock, where the bitmap cannot be read.  guest_memfd is never asked
  * either, as it does not tell the size of a page without handing out the page.
  */
-static inline bool kvm_mmu_userfault_no_recovery(struct kvm_page_fault *fault,
+static inline bool kvm_mmu_userfault_no_recovery(struct kvm *kvm,
+						 struct kvm_page_fault *fault,
 						 const struct kvm_memory_slot *slot,
-						 bool is_private)
+						 gfn_t gfn, bool is_private)
 {
 	return !fault && (kvm_memslot_userfault_armed(slot) || is_private ||
+			  kvm_mmu_userfault_poisoned_span(kvm, gfn, PG_LEVEL_1G) ||
 			  kvm_memslot_is_gmem_only(slot));
 }
 
@@ -146,12 +172,8 @@ static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 {
 }
 
-static inline bool kvm_mmu_userfault_no_recovery(struct kvm_page_fault *fault,
-						 const struct kvm_memory_slot *slot,
-						 bool is_private)
-{
-	return false;
-}
+#define kvm_mmu_userfault_no_prefetch(kvm, slot, gfn, nr)			false
+#define kvm_mmu_userfault_no_recovery(kvm, fault, slot, gfn, is_private)	false
 
 #endif /* CONFIG_KVM_USERFAULT */
 
