@@ -14,6 +14,7 @@
 #include "test_util.h"
 #include "ucall_common.h"
 #include "userfault_order.h"
+#include "userfault_poison.h"
 
 #define SLOT		10
 #define GPA		0xc0000000ul
@@ -271,6 +272,59 @@ static void test_side_by_side(void)
 	kvm_vm_free(vm);
 }
 
+/* A poisoned page is taken out of its span, and the other one stays as it is. */
+static void test_poison(enum userfault_backing backing, bool armed)
+{
+	const u64 victims[] = { 0, 77, 511 };
+	struct userfault_slot *s;
+	struct kvm_vcpu *vcpu;
+	struct counts start;
+	struct kvm_regs regs;
+	struct kvm_vm *vm;
+	gpa_t gpa;
+	u64 page;
+
+	pr_info("poison: %s%s\n", userfault_backing_name(backing), armed ? ", armed" : "");
+
+	vm = create_vm(&vcpu);
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
+	s = create_slot(vcpu, backing);
+	start = get_counts(vcpu);
+	userfault_clear_all(s);
+	if (!armed)
+		userfault_disarm(s);
+
+	for (int i = 0; i < ARRAY_SIZE(victims); i++) {
+		page = victims[i];
+		gpa = userfault_gpa(s, page);
+		ok(vcpu, s, USERFAULT_CHECK, 0, NPAGES, GENERATION);
+		check_pages(vcpu, &start, 2, 0);
+
+		userfault_poison(vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+		check_pages(vcpu, &start, 1, 0);
+		if (page)
+			ok(vcpu, s, USERFAULT_CHECK, 0, page, GENERATION);
+		if (page < SPAN - 1)
+			ok(vcpu, s, USERFAULT_CHECK, page + 1, SPAN - 1 - page, GENERATION);
+		ok(vcpu, s, USERFAULT_CHECK, SPAN, SPAN, GENERATION);
+		check_pages(vcpu, &start, 1, SPAN - 1);
+
+		vcpu_regs_get(vcpu, &regs);
+		userfault_order(vm, USERFAULT_READ, gpa, userfault_gfn(s, page), 1, 0);
+		userfault_assert_poison_exit(vcpu, __userfault_run(vcpu), gpa,
+					     KVM_MEMORY_EXIT_FLAG_READ, false);
+		vcpu_regs_set(vcpu, &regs);
+		check_pages(vcpu, &start, 1, SPAN - 1);
+
+		userfault_poison(vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_CLEAR);
+	}
+	ok(vcpu, s, USERFAULT_CHECK, 0, NPAGES, GENERATION);
+	check_pages(vcpu, &start, 2, 0);
+
+	userfault_slot_free(s);
+	kvm_vm_free(vm);
+}
+
 int main(void)
 {
 	TEST_REQUIRE_USERFAULT();
@@ -281,5 +335,9 @@ int main(void)
 	test_fill_2m(USERFAULT_ANON_THP);
 	test_fill_2m(USERFAULT_ANON_HUGETLB);
 	test_side_by_side();
+	for (int armed = 0; armed <= 1; armed++) {
+		test_poison(USERFAULT_ANON_THP, armed);
+		test_poison(USERFAULT_ANON_HUGETLB, armed);
+	}
 	return 0;
 }
