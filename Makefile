@@ -54,7 +54,7 @@ check: deps
 	@$(B)/make.sh check
 
 host-tests:
-	@tests/apply/run.sh && tests/uapi/run.sh && tests/accessors/run.sh && tests/libkuf/run.sh && tests/kuf/run.sh && tests/protocol/run.sh
+	@tests/apply/run.sh && tests/uapi/run.sh && tests/accessors/run.sh && tests/libkuf/run.sh && tests/kuf/run.sh && tests/protocol/run.sh && tests/mce/run.sh
 
 doctor:
 	@$(B)/doctor.sh

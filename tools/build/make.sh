@@ -34,7 +34,7 @@ as_ktap()
 	printf 'KTAP version 1\n1..1\n%s 1 %s\n' "$result" "$name" >"$file"
 }
 
-host_suites=(apply uapi accessors libkuf kuf protocol)
+host_suites=(apply uapi accessors libkuf kuf protocol mce)
 
 host_tests()
 {
@@ -78,7 +78,7 @@ bench)
 test)
 	kernel "$CONFIG"
 	host_tests
-	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap
+	"$KUF_BIN/runtests.sh" quick "$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol,mce}.ktap
 	;;
 test-all)
 	kernel debug
@@ -89,7 +89,7 @@ test-all)
 	done
 	record debug-tests $((SECONDS - started))
 	kernel fast
-	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol}.ktap "$BUILD"/debug-{quick,debug}.ktap)
+	more=("$BUILD"/host-{apply,uapi,accessors,libkuf,kuf,protocol,mce}.ktap "$BUILD"/debug-{quick,debug}.ktap)
 	static_checks
 	if compgen -G "$REPO/tests/mutations/*.patch" >/dev/null; then
 		started=$SECONDS
