@@ -16,6 +16,7 @@
 #include "control.h"
 #include "migrate.h"
 #include "snapshot.h"
+#include "stream_source.h"
 
 int control_address(struct sockaddr_un *address, const char *path)
 {
@@ -67,13 +68,44 @@ static int send_vm(struct control *c, const struct control_request *request)
 	struct net_address to;
 	int err;
 
+	strcpy(c->to, request->text);
 	c->outgoing = (struct outgoing){
 		.cancel = c->stop,
+		.retry_ms = request->retry_ms,
 		.origin.latency_ns = request->latency_us * 1000,
 		.origin.bandwidth = request->bandwidth,
 	};
-	err = net_parse(&to, request->text);
+	err = net_parse(&to, c->to);
 	return err ?: migrate_send(c->machine, &c->outgoing, &to);
+}
+
+static int recover(struct control *c, const struct control_request *request)
+{
+	struct net_address to;
+	int err;
+
+	if (request->text[0])
+		strcpy(c->to, request->text);
+	c->outgoing.retry_ms = request->retry_ms;
+	err = net_parse(&to, c->to);
+	return err ?: migrate_recover(&c->outgoing, &to);
+}
+
+/* Of a VM that is not here, or not all of it. */
+static u32 coming_state(const struct machine *m, const struct kuf_report *report)
+{
+	if (__atomic_load_n(&m->waits_for_go, __ATOMIC_ACQUIRE))
+		return CONTROL_WAITS_FOR_GO;
+	if (m->from && READ_ONCE(m->from->end) == STREAM_SOURCE_CUT)
+		return CONTROL_RECOVERABLE;
+	return report->armed_ns && !report->populated_ns ? CONTROL_POSTCOPY : CONTROL_RUNNING;
+}
+
+static u32 sending_state(const struct control *c)
+{
+	if (c->request.op == CONTROL_SAVE)
+		return CONTROL_SAVING;
+	return READ_ONCE(c->outgoing.paused_ns) ? CONTROL_PAUSED : CONTROL_SENDING;
 }
 
 static u32 state_of(struct control *c, const struct kuf_report *report)
@@ -81,10 +113,11 @@ static u32 state_of(struct control *c, const struct kuf_report *report)
 	if (vm_is_stopped(&c->machine->vm))
 		return CONTROL_ENDED;
 	if (READ_ONCE(c->outgoing.given_up))
-		return CONTROL_GIVEN_UP;
+		return READ_ONCE(c->outgoing.phase) == OUTGOING_CUT ? CONTROL_RECOVERABLE :
+		       CONTROL_GIVEN_UP;
 	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
-		return c->request.op == CONTROL_SAVE ? CONTROL_SAVING : CONTROL_SENDING;
-	return report->armed_ns && !report->populated_ns ? CONTROL_POSTCOPY : CONTROL_RUNNING;
+		return sending_state(c);
+	return coming_state(c->machine, report);
 }
 
 static void fill_status(struct control *c, struct control_status *status)
@@ -119,34 +152,41 @@ static void fill_status(struct control *c, struct control_status *status)
 }
 
 /* Closes @fd. */
-static void reply(struct control *c, int fd, int err, bool given_up)
+static void reply(struct control *c, int fd, int err, bool given_up, bool recoverable)
 {
-	struct control_reply reply = { .err = err, .given_up = given_up };
+	struct control_reply reply = {
+		.err = err, .given_up = given_up, .recoverable = recoverable,
+	};
 
 	fill_status(c, &reply.status);
 	send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
 	close(fd);
 }
 
-/* The VM ends here if it goes on elsewhere, or cannot any more. */
+/*
+ * The VM ends here if it goes on elsewhere, or cannot any more.  While its connections are
+ * cut it stays, as others need its memory.
+ */
 static void *do_job(void *arg)
 {
 	struct control *c = arg;
 	const struct control_request *r = &c->request;
-	bool given_up = false;
+	bool given_up = false, recoverable = false;
 	int err;
 
 	if (r->op == CONTROL_SAVE) {
 		err = save(c->machine, r->text);
 	} else {
-		err = send_vm(c, r);
+		err = r->op == CONTROL_SEND ? send_vm(c, r) : recover(c, r);
 		given_up = c->outgoing.given_up;
+		recoverable = c->outgoing.phase == OUTGOING_CUT;
 	}
-	reply(c, c->job_fd, err, given_up);
+	/* Whoever gets the reply may have the next job at once; it begins after this thread. */
 	__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
+	reply(c, c->job_fd, err, given_up, recoverable);
 	if (!err)
 		vm_stop(&c->machine->vm, KUF_EXIT_OK);
-	else if (given_up)
+	else if (given_up && !recoverable)
 		vm_stop(&c->machine->vm, KUF_EXIT_LOST);
 	return NULL;
 }
@@ -168,6 +208,12 @@ static int start_job(struct control *c, int fd, const struct control_request *re
 	join_job(c);
 	if (vm_is_stopped(&c->machine->vm))
 		return kuf_error(-ESRCH, "the VM has ended");
+	if (__atomic_load_n(&c->machine->waits_for_go, __ATOMIC_ACQUIRE))
+		return kuf_error(-EBUSY, "the VM does not run here yet: its source has not given it up");
+	if (request->op == CONTROL_RECOVER && c->outgoing.phase != OUTGOING_CUT)
+		return kuf_error(-EINVAL, "nothing is to be recovered: the VM was not given up, or its connections are there");
+	if (request->op != CONTROL_RECOVER && c->outgoing.given_up)
+		return kuf_error(-EBUSY, "the VM was given up: kuf recover connects to it again");
 	c->request = *request;
 	c->job_fd = fd;
 	__atomic_store_n(&c->busy, true, __ATOMIC_RELEASE);
@@ -186,7 +232,8 @@ static bool is_sound(const struct control_request *r, ssize_t size)
 	case CONTROL_SAVE:
 		return r->text[0] == '/';
 	case CONTROL_SEND:
-		return r->latency_us <= CONTROL_LATENCY_MAX;
+	case CONTROL_RECOVER:
+		return r->retry_ms <= CONTROL_RETRY_MAX && r->latency_us <= CONTROL_LATENCY_MAX;
 	case CONTROL_STATUS:
 		return true;
 	default:
@@ -211,7 +258,7 @@ static void answer(struct control *c, int fd)
 		if (!err)
 			return;
 	}
-	reply(c, fd, err, false);
+	reply(c, fd, err, false, false);
 }
 
 static void *serve(void *arg)

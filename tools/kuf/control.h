@@ -20,14 +20,17 @@ enum control_op {
 	CONTROL_SAVE = 1,	/* to the file text */
 	CONTROL_SEND,		/* to the address text */
 	CONTROL_STATUS,
+	CONTROL_RECOVER,	/* at the address text, "": at the last one */
 };
 
 #define CONTROL_LATENCY_MAX	10000000
+#define CONTROL_RETRY_MAX	(1000000 * 1000ull)
 
 /* Of one packet each way. */
 struct control_request {
 	u32 op;
 	u32 reserved;		/* 0 */
+	u64 retry_ms;		/* CONTROL_SEND, CONTROL_RECOVER: up to CONTROL_RETRY_MAX */
 	u64 latency_us;		/* CONTROL_SEND: up to CONTROL_LATENCY_MAX */
 	u64 bandwidth;		/* the same: bytes a second, 0: no limit */
 	char text[PATH_MAX];	/* ends with 0; a file: absolute */
@@ -40,6 +43,9 @@ enum control_state {
 	CONTROL_SENDING,	/* outgoing_phase says more */
 	CONTROL_GIVEN_UP,	/* it runs elsewhere, and its memory goes there */
 	CONTROL_ENDED,
+	CONTROL_PAUSED,		/* being sent, and not given up yet */
+	CONTROL_WAITS_FOR_GO,	/* it came, and may not run yet */
+	CONTROL_RECOVERABLE,	/* connections of its move were cut: kuf recover at the source */
 };
 
 /* How a VM is.  Times: nanoseconds of CLOCK_MONOTONIC, 0: not yet. */
@@ -63,6 +69,8 @@ struct control_status {
 struct control_reply {
 	s32 err;
 	u32 given_up;		/* CONTROL_SEND failed after the VM was given up */
+	u32 recoverable;	/* and CONTROL_RECOVER goes on with it */
+	u32 reserved;
 	struct control_status status;
 };
 
@@ -81,6 +89,7 @@ struct control {
 	int job_fd;
 	struct control_request request;
 	struct outgoing outgoing;
+	char to[PATH_MAX];	/* where it was sent last */
 };
 
 int control_start(struct control *c, struct machine *m, const char *path);
@@ -94,5 +103,7 @@ int control_address(struct sockaddr_un *address, const char *path);
 /* The other side: asks the VM of socket @path.  -errno after a message. */
 int control_ask(const char *path, const struct control_request *request,
 		struct control_reply *reply);
+/* send.c: the same for CONTROL_SEND and CONTROL_RECOVER; what kuf is to exit with. */
+int control_move(const char *path, const struct control_request *request);
 
 #endif /* KUF_CONTROL_H */

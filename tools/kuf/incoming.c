@@ -16,10 +16,11 @@
 #define HELLO_MS	10000
 /* The source may have to make its disk's content durable, and so on. */
 #define PHASE_MS	30000
+#define STARTED_MS	1000
 
 void incoming_init(struct incoming *in, int listen_fd, int cancel)
 {
-	*in = (struct incoming){ .main.fd = -1, .urgent.fd = -1 };
+	*in = (struct incoming){ .main.fd = -1, .urgent.fd = -1, .go_timeout_ms = -1 };
 	lobby_open(&in->lobby, listen_fd, cancel);
 }
 
@@ -46,6 +47,8 @@ int incoming_accept(struct incoming *in, int timeout_ms)
 	err = greet(&in->main, &answer);
 	if (err)
 		return err;
+	in->comeback = (struct comeback){ .lobby = &in->lobby, .who = answer };
+	in->comeback.who.epoch = in->hello.epoch + 1;
 
 	guest = (struct lobby_guest){
 		.role = PROTO_URGENT,
@@ -70,7 +73,7 @@ int incoming_accept(struct incoming *in, int timeout_ms)
 
 static int check_config(const struct proto_config *c)
 {
-	if (c->page_size != PAGE_SIZE || c->reserved || c->mem_size < MIN_MEM ||
+	if (c->page_size != PAGE_SIZE || c->reserved || !c->mem_size ||
 	    c->mem_size > MAX_MEM || c->mem_size % PAGE_SIZE || !c->nr_cpus ||
 	    c->nr_cpus > MAX_CPUS)
 		return kuf_error(0, "the configuration of the VM that comes does not make sense");
@@ -117,17 +120,15 @@ int incoming_receive(struct incoming *in)
 	return 0;
 }
 
-int incoming_go(struct incoming *in)
+static int wait_go(struct incoming *in)
 {
 	struct proto_epoch next = { .epoch = in->hello.epoch + 1 }, go;
 	struct stream_frame frame;
 	int err;
 
-	in->ready_ns = stream_now_ns();
 	err = stream_send(&in->main, PROTO_READY, &next, sizeof(next), PHASE_MS);
-	if (err)
-		return err;
-	err = stream_receive(&in->main, PROTO_GO, &frame, PHASE_MS);
+	if (!err)
+		err = stream_receive(&in->main, PROTO_GO, &frame, PHASE_MS);
 	if (err)
 		return err;
 	memcpy(&go, frame.data, sizeof(go));
@@ -135,19 +136,40 @@ int incoming_go(struct incoming *in)
 		return kuf_error(-EBADMSG, "GO for another epoch");
 	in->main.epoch = next.epoch;
 	in->urgent.epoch = next.epoch;
+	return 0;
+}
+
+int incoming_go(struct incoming *in)
+{
+	int err;
+
+	in->ready_ns = stream_now_ns();
+	in->comeback.pages = in->config.mem_size / PAGE_SIZE;
+	err = wait_go(in);
+	/* Whatever else went wrong: GO may have been sent. */
+	if (err && err != -ECONNABORTED && err != -ECANCELED) {
+		kuf_say("the source may have given the VM up: it stands still here, until the source connects again (kuf recover there)");
+		stream_close(&in->main);
+		stream_close(&in->urgent);
+		err = comeback_wait(&in->comeback, &in->main, &in->urgent,
+				    in->go_timeout_ms);
+	}
+	if (err)
+		return err;
 	in->went = true;
 	in->go_ns = stream_now_ns();
 	return 0;
 }
 
-int incoming_started(struct incoming *in, u64 now_ns)
+void incoming_started(struct incoming *in, u64 now_ns)
 {
 	struct proto_started started = {
 		.load_ns = in->ready_ns - in->state_ns,
 		.start_ns = now_ns - in->go_ns,
 	};
 
-	return stream_send(&in->main, PROTO_STARTED, &started, sizeof(started), PHASE_MS);
+	/* If it does not work who asks for pages will find out. */
+	stream_send(&in->main, PROTO_STARTED, &started, sizeof(started), STARTED_MS);
 }
 
 void incoming_abort(struct incoming *in, const char *why)

@@ -2,7 +2,7 @@
 #ifndef KUF_INCOMING_H
 #define KUF_INCOMING_H
 
-#include "lobby.h"
+#include "comeback.h"
 
 /*
  * A VM that comes here, until it may run: the destination's side of the phases.  For one
@@ -10,7 +10,9 @@
  */
 struct incoming {
 	struct lobby lobby;
+	struct comeback comeback;
 	struct stream main, urgent;
+	int go_timeout_ms;		/* for a source to come back; -1: for ever */
 	struct proto_hello hello;	/* the source's */
 	struct proto_config config;
 	u8 *state;			/* config.state_size bytes, for state_parse() */
@@ -25,11 +27,12 @@ int incoming_accept(struct incoming *in, int timeout_ms);
 int incoming_receive(struct incoming *in);
 /*
  * It is loaded, and all memory is absent: waits until it may run.  From then on the
- * source never runs it again.
+ * source never runs it again.  When the connections are cut nobody knows whether it may:
+ * then it waits for the source to connect once more.
  */
 int incoming_go(struct incoming *in);
-/* Tells the source; the connections are not used here any more. */
-int incoming_started(struct incoming *in, u64 now_ns);
+/* Tells the source, if it is there; the connections are not used here any more. */
+void incoming_started(struct incoming *in, u64 now_ns);
 /* After an error: the source is told, if it can still go on with its VM. */
 void incoming_abort(struct incoming *in, const char *why);
 void incoming_free(struct incoming *in);

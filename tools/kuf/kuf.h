@@ -44,6 +44,7 @@ enum kuf_exit_code {
 	KUF_EXIT_TIMEOUT = 5,	/* --timeout passed */
 	KUF_EXIT_KVM = 6,	/* KVM could not go on with the guest */
 	KUF_EXIT_LOST = 7,	/* it moved, and the other host was lost before all was there */
+	KUF_EXIT_CUT = 8,	/* it was given up, and can be recovered */
 	KUF_EXIT_GUEST = 64,	/* 64 to 127: what the guest wrote to the exit port */
 };
 
@@ -63,6 +64,7 @@ int cmd_save(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_send(int argc, char **argv);
 int cmd_recv(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_plot(int argc, char **argv);

@@ -79,13 +79,15 @@ static const char *judge(const struct lobby_guest *guest, const struct proto_hel
 {
 	if (hello->reserved)
 		return "a HELLO that this kuf does not understand";
-	if (hello->role != guest->role)
-		return guest->role == PROTO_URGENT ? "another VM is on its way here" :
-		       "no VM is on its way here that this belongs to";
+	if (hello->role != guest->role &&
+	    !(guest->or_taken_back && hello->role == PROTO_TAKEN_BACK))
+		return guest->role == PROTO_MAIN ?
+		       "no VM is on its way here that this belongs to" :
+		       "another VM is on its way here, or is here";
 	if (guest->expect && (!same_id(hello->session, guest->expect->session) ||
 			      !same_id(hello->token, guest->expect->token) ||
 			      hello->epoch != guest->expect->epoch))
-		return "it does not belong to the VM that is on its way here";
+		return "it does not belong to the VM that is on its way here, or is here";
 	if (lobby_check_features(hello))
 		return "features that are not had here";
 	return NULL;

@@ -20,10 +20,12 @@ struct lobby {
 /* Who is waited for. */
 struct lobby_guest {
 	enum proto_role role;
-	/* PROTO_URGENT: what its HELLO has to be, apart from features. */
+	/* All but PROTO_MAIN: what its HELLO has to be, apart from role and features. */
 	const struct proto_hello *expect;
 	const char *name;	/* of the stream */
-	int watch_fd;		/* PROTO_URGENT: main's, on which nothing is to come before */
+	/* With @expect: main's, on which nothing is to come before, or -1. */
+	int watch_fd;
+	bool or_taken_back;	/* PROTO_TAKEN_BACK will do as well */
 };
 
 void lobby_open(struct lobby *l, int listen_fd, int cancel);

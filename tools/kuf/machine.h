@@ -3,6 +3,7 @@
 #define KUF_MACHINE_H
 
 #include "blk.h"
+#include "journal.h"
 #include "pager.h"
 #include "uart.h"
 #include "vcpu.h"
@@ -16,6 +17,8 @@ struct machine_time {
 	u32 reserved;
 };
 
+struct stream_source;
+
 /* A VM with its devices, and who fills its memory. */
 struct machine {
 	struct vm vm;
@@ -24,7 +27,11 @@ struct machine {
 	bool has_blk;
 	int console_fd;
 	u8 session[16];		/* random, from the boot on */
-	u64 epoch;		/* how often it moved to another host */
+	u64 epoch;		/* how often it was offered to another host */
+	struct journal journal;	/* of who owns it */
+	/* Others may look at these two: it does not run yet; where its memory comes from. */
+	bool waits_for_go;
+	const struct stream_source *from;	/* or NULL: not from another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 

@@ -24,12 +24,30 @@ static int save_machine(void *vm, struct frame_writer *w)
 	return state_save(vm, w);
 }
 
-/* Its disk is the only thing that both hosts have. */
-static int give_up_machine(void *vm)
+static int offer_machine(void *vm, u64 epoch)
 {
 	struct machine *m = vm;
+	int err;
 
-	return blk_let_go(&m->blk);
+	err = journal_write(&m->journal, m->session, epoch, JOURNAL_HERE);
+	if (!err)
+		m->epoch = epoch;
+	return err;
+}
+
+/* Its disk is the only thing that both hosts have. */
+static int give_up_machine(void *vm, u64 epoch)
+{
+	struct machine *m = vm;
+	int err;
+
+	err = journal_write(&m->journal, m->session, epoch, JOURNAL_GIVEN_UP);
+	if (!err)
+		err = blk_let_go(&m->blk);
+	/* Should this fail, too, nobody starts this VM from what is recorded. */
+	if (err)
+		journal_write(&m->journal, m->session, epoch, JOURNAL_HERE);
+	return err;
 }
 
 static void resume_machine(void *vm)
@@ -64,10 +82,18 @@ static void report(const struct outgoing *o)
 		(unsigned long long)c->failed);
 }
 
+int migrate_recover(struct outgoing *o, const struct net_address *to)
+{
+	int err = outgoing_recover(o, to);
+
+	report(o);
+	return err;
+}
+
 int migrate_send(struct machine *m, struct outgoing *o, const struct net_address *to)
 {
 	static const struct outgoing_ops ops = {
-		pause_machine, save_machine, give_up_machine, resume_machine,
+		pause_machine, offer_machine, save_machine, give_up_machine, resume_machine,
 	};
 	int err;
 
@@ -86,7 +112,7 @@ int migrate_send(struct machine *m, struct outgoing *o, const struct net_address
 	report(o);
 	if (!err && o->origin.done.kind == PROTO_DONE_ENDED)
 		kuf_say("sent: the guest ended there, without the rest of its memory");
-	if (err && o->given_up)
+	if (err && o->given_up && o->phase != OUTGOING_CUT)
 		kuf_error(0, "the VM was given up: it cannot go on here");
 	return err;
 }

@@ -10,8 +10,10 @@
  * origin's latency and bandwidth; others may look at @o meanwhile, as it says.
  *
  * 0: it runs there, and what it needed came from here: it is to be ended here.  Else
- * -errno after a message: if o->given_up it is lost here, otherwise it runs on.
+ * -errno after a message: as outgoing_run().
  */
 int migrate_send(struct machine *m, struct outgoing *o, const struct net_address *to);
+/* After that, with OUTGOING_CUT: as outgoing_recover(). */
+int migrate_recover(struct outgoing *o, const struct net_address *to);
 
 #endif /* KUF_MIGRATE_H */

@@ -28,7 +28,7 @@ enum {
 	OPT_CONSOLE,
 	OPT_DISK,
 	OPT_DISK_LATENCY,
-	OPT_CONTROL,
+	OPT_CONTROL, OPT_JOURNAL,
 	OPT_TIMEOUT,
 	OPT_HELP,
 };
@@ -48,6 +48,7 @@ static const struct option long_options[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "journal", required_argument, NULL, OPT_JOURNAL },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
@@ -79,6 +80,7 @@ static const char help[] =
 "                    command line)\n"
 "  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
 "  --control=SOCKET  where kuf save, send and status find it\n"
+"  --journal=FILE    record there whose the VM is, for when kuf is killed; a new file\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Exit status: 0 the guest reset itself, or was saved or sent; 1 something needed is not\n"
@@ -173,6 +175,9 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
+		return 0;
+	case OPT_JOURNAL:
+		o->journal = arg;
 		return 0;
 	case OPT_TIMEOUT:
 		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);

@@ -15,6 +15,7 @@ struct options {
 	const char *disk;	/* file, or NULL */
 	unsigned int disk_latency_us;
 	const char *control;	/* socket, or NULL */
+	const char *journal;	/* file, or NULL */
 	const char *record;	/* file, or NULL */
 	unsigned int timeout_s;
 };

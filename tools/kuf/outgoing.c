@@ -10,6 +10,8 @@
 
 #define CONNECT_MS	10000
 #define PHASE_MS	30000
+#define TAKE_BACK_MS	2000
+#define RETRY_MS	200
 
 static const char * const phase_names[] = {
 	[OUTGOING_NONE] = "none",
@@ -17,6 +19,7 @@ static const char * const phase_names[] = {
 	[OUTGOING_STATE] = "sending-state",
 	[OUTGOING_READY] = "waiting-for-ready",
 	[OUTGOING_GIVEN_UP] = "given-up",
+	[OUTGOING_CUT] = "recoverable",
 	[OUTGOING_DONE] = "completed",
 	[OUTGOING_FAILED] = "failed",
 };
@@ -57,23 +60,30 @@ static int greet(struct outgoing *o, const struct net_address *to, struct stream
 	    answer.epoch != hello->epoch || answer.role != hello->role || answer.reserved)
 		return kuf_error(-EBADMSG, "%s expects another VM", to->text);
 	memcpy(hello->token, answer.token, sizeof(hello->token));
-	s->epoch = o->epoch;
+	s->epoch = hello->epoch;
 	return 0;
 }
 
-static int connect_both(struct outgoing *o, const struct net_address *to)
+static void say_who(const struct outgoing *o, struct proto_hello *hello, enum proto_role role)
 {
-	struct proto_hello hello = {
-		.required = PROTO_REQUIRED,
-		.epoch = o->epoch,
-		.role = PROTO_MAIN,
-	};
+	*hello = (struct proto_hello){ .required = PROTO_REQUIRED, .role = role };
+	hello->epoch = role == PROTO_MAIN ? o->epoch : o->epoch + 1;
+	memcpy(hello->session, o->session, sizeof(hello->session));
+	if (role != PROTO_MAIN)
+		memcpy(hello->token, o->token, sizeof(hello->token));
+}
+
+static int connect_both(struct outgoing *o, const struct net_address *to, enum proto_role role)
+{
+	struct proto_hello hello;
 	int err;
 
-	memcpy(hello.session, o->session, sizeof(hello.session));
+	say_who(o, &hello, role);
 	err = greet(o, to, &o->main, &hello, "main");
 	if (err)
 		return err;
+	if (role == PROTO_MAIN)
+		memcpy(o->token, hello.token, sizeof(o->token));
 	hello.role = PROTO_URGENT;
 	return greet(o, to, &o->urgent, &hello, "urgent");
 }
@@ -112,14 +122,27 @@ static int wait_ready(struct outgoing *o)
 	return 0;
 }
 
+/* From here on the destination may run the VM, and nobody else. */
+static int send_go(struct outgoing *o)
+{
+	struct proto_epoch next = { .epoch = o->epoch + 1 };
+	int err;
+
+	err = stream_send(&o->main, PROTO_GO, &next, sizeof(next), PHASE_MS);
+	o->main.epoch = next.epoch;
+	o->urgent.epoch = next.epoch;
+	return err;
+}
+
 /* The VM stands still; it is only given up when the destination can run it. */
 static int hand_over(struct outgoing *o)
 {
-	struct proto_epoch next = { .epoch = o->epoch + 1 };
 	struct frame_writer w = {};
 	int err;
 
 	err = o->ops->save(o->vm, &w);
+	if (!err)
+		err = o->ops->offer(o->vm, o->epoch + 1);
 	if (!err)
 		err = send_state(o, &w);
 	frame_writer_free(&w);
@@ -128,16 +151,113 @@ static int hand_over(struct outgoing *o)
 	set_phase(o, OUTGOING_READY);
 	err = wait_ready(o);
 	if (!err)
-		err = o->ops->give_up(o->vm);
+		err = o->ops->give_up(o->vm, o->epoch + 1);
 	if (err)
 		return err;
 	/* GO may be received from the moment on at which it is tried to be sent. */
 	__atomic_store_n(&o->given_up, true, __ATOMIC_RELAXED);
 	set_phase(o, OUTGOING_GIVEN_UP);
 	o->go_ns = stream_now_ns();
-	err = stream_send(&o->main, PROTO_GO, &next, sizeof(next), PHASE_MS);
-	o->main.epoch = next.epoch;
-	o->urgent.epoch = next.epoch;
+	return send_go(o);
+}
+
+/* It waits for GO, or will: nobody but the source knows that it will not come. */
+static void take_back(struct outgoing *o, const struct net_address *to)
+{
+	struct proto_hello hello;
+	struct stream s = { .fd = -1 };
+	int fd;
+
+	stream_abort(&o->main, "the source goes on with the VM");
+	if (READ_ONCE(o->phase) != OUTGOING_READY)
+		return;
+	kuf_say("tells %s that the VM goes on here", to->text);
+	fd = net_connect(to, TAKE_BACK_MS, o->cancel);
+	if (fd < 0)
+		return;
+	say_who(o, &hello, PROTO_TAKEN_BACK);
+	if (!stream_open(&s, fd, "main", 0, o->cancel))
+		stream_send(&s, PROTO_HELLO, &hello, sizeof(hello), TAKE_BACK_MS);
+	stream_close(&s);
+}
+
+/* The other side may be there still, and wait. */
+static bool may_recover(const struct outgoing *o, int err)
+{
+	return o->given_up && err && err != -ECANCELED && err != -ECONNABORTED &&
+	       o->origin.done.kind != PROTO_DONE_BAD && !o->origin.differs;
+}
+
+static void hang_up(struct outgoing *o)
+{
+	stream_close(&o->main);
+	stream_close(&o->urgent);
+}
+
+static int serve(struct outgoing *o)
+{
+	return origin_serve(&o->origin, &o->main, &o->urgent, o->cancel);
+}
+
+/* What is there says what it has, and hears GO, whether or not it heard it before. */
+static int come_back(struct outgoing *o, const struct net_address *to)
+{
+	struct stream_frame frame;
+	struct proto_resume resume;
+	int err;
+
+	err = connect_both(o, to, PROTO_MAIN_AGAIN);
+	if (!err)
+		err = stream_receive(&o->main, PROTO_RESUME, &frame, PHASE_MS);
+	if (err)
+		return err;
+	memcpy(&resume, frame.data, sizeof(resume));
+	if (memcmp(resume.session, o->session, sizeof(resume.session)) ||
+	    resume.epoch != o->epoch + 1 || resume.reserved || resume.started > 1 ||
+	    resume.pages != o->config.mem_size / PAGE_SIZE || resume.absent > resume.pages)
+		return kuf_error(-EBADMSG, "%s resumes another VM", to->text);
+	kuf_say("%s is there again: the VM %s, %llu of %llu pages are absent", to->text,
+		resume.started ? "was started" : "was not started yet",
+		(unsigned long long)resume.absent, (unsigned long long)resume.pages);
+	if (resume.started && !o->origin.started_ns)
+		__atomic_store_n(&o->origin.started_ns, stream_now_ns(), __ATOMIC_RELEASE);
+	return send_go(o);
+}
+
+/*
+ * Again and again, for as long as is wished for.  What @err was, or became; whoever is
+ * at @to and does not know this VM, or is not there yet, is tried again as well.
+ */
+static int retry(struct outgoing *o, const struct net_address *to, int err)
+{
+	u64 until = stream_now_ns() + o->retry_ms * 1000000ull;
+
+	while (may_recover(o, err) && stream_now_ns() < until) {
+		hang_up(o);
+		if (net_wait(-1, 0, RETRY_MS, o->cancel) == -ECANCELED)
+			return -ECANCELED;
+		err = come_back(o, to);
+		if (err == -ECONNABORTED)
+			err = -ECONNREFUSED;
+		if (err)
+			continue;
+		set_phase(o, OUTGOING_GIVEN_UP);
+		err = serve(o);
+		until = stream_now_ns() + o->retry_ms * 1000000ull;
+	}
+	return err;
+}
+
+static int finish(struct outgoing *o, const struct net_address *to, int err)
+{
+	err = retry(o, to, err);
+	hang_up(o);
+	if (!may_recover(o, err)) {
+		set_phase(o, err ? OUTGOING_FAILED : OUTGOING_DONE);
+		return err;
+	}
+	set_phase(o, OUTGOING_CUT);
+	kuf_say("the VM was given up, and its memory is kept here: connect again (kuf recover)");
 	return err;
 }
 
@@ -148,7 +268,7 @@ int outgoing_run(struct outgoing *o, const struct net_address *to)
 	o->main.fd = -1;
 	o->urgent.fd = -1;
 	set_phase(o, OUTGOING_CONNECTING);
-	err = connect_both(o, to);
+	err = connect_both(o, to, PROTO_MAIN);
 	if (err)
 		goto out;
 	set_phase(o, OUTGOING_STATE);
@@ -157,14 +277,28 @@ int outgoing_run(struct outgoing *o, const struct net_address *to)
 	if (!err)
 		err = hand_over(o);
 	if (!err)
-		err = origin_serve(&o->origin, &o->main, &o->urgent, o->cancel);
+		err = serve(o);
 	if (err && !o->given_up)
 		o->ops->resume(o->vm);
 out:
 	if (err && !o->given_up)
-		stream_abort(&o->main, "the source goes on with the VM");
-	set_phase(o, err ? OUTGOING_FAILED : OUTGOING_DONE);
-	stream_close(&o->main);
-	stream_close(&o->urgent);
-	return err;
+		take_back(o, to);
+	return finish(o, to, err);
+}
+
+int outgoing_recover(struct outgoing *o, const struct net_address *to)
+{
+	int err;
+
+	if (READ_ONCE(o->phase) != OUTGOING_CUT)
+		return kuf_error(-EINVAL, "the VM was not given up, or its connections are there");
+	o->main.fd = -1;
+	o->urgent.fd = -1;
+	err = come_back(o, to);
+	if (!err) {
+		set_phase(o, OUTGOING_GIVEN_UP);
+		err = serve(o);
+	}
+	/* One that says no may be another one. */
+	return finish(o, to, err == -ECONNABORTED ? -ECONNREFUSED : err);
 }

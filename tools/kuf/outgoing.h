@@ -16,12 +16,15 @@
 struct outgoing_ops {
 	/* Nothing of the VM moves from then on. */
 	int (*pause)(void *vm);
+	/* Durable: this epoch is used up, whatever comes of it. */
+	int (*offer)(void *vm, u64 epoch);
 	int (*save)(void *vm, struct frame_writer *w);
 	/*
-	 * Makes durable, and lets go of, what the destination is to use from now on.
+	 * Records durably that the VM is given up in that epoch; makes durable, and lets
+	 * go of, what the destination is to use from now on.
 	 * An error is the last chance to keep the VM; after 0 it must not run any more.
 	 */
-	int (*give_up)(void *vm);
+	int (*give_up)(void *vm, u64 epoch);
 	void (*resume)(void *vm);
 };
 
@@ -31,6 +34,7 @@ enum outgoing_phase {
 	OUTGOING_STATE,		/* paused; the state is on its way */
 	OUTGOING_READY,		/* waits for the destination to be ready */
 	OUTGOING_GIVEN_UP,	/* serves memory; the VM is the destination's */
+	OUTGOING_CUT,		/* the same, but connections were cut: outgoing_recover() */
 	OUTGOING_DONE,
 	OUTGOING_FAILED,	/* the VM runs on here, unless it was given up */
 };
@@ -39,7 +43,9 @@ struct outgoing {
 	const struct outgoing_ops *ops;
 	void *vm;
 	u8 session[PROTO_ID_SIZE];
-	u64 epoch;
+	u64 epoch;			/* of the last offer; the next one's is one more */
+	u8 token[PROTO_ID_SIZE];	/* the destination's: to be known again */
+	u64 retry_ms;			/* how long it tries to connect again by itself */
 	struct proto_config config;	/* mem_size and nr_cpus are the caller's */
 	int cancel;			/* or -1 */
 	struct origin origin;		/* its memory and speed are the caller's */
@@ -54,9 +60,12 @@ struct outgoing {
 
 /*
  * Does it all.  0: the destination has the VM and all it wants.  Else -errno after a
- * message: if @given_up the VM is lost here, otherwise it goes on here.
+ * message: with OUTGOING_CUT outgoing_recover() goes on with it, with @given_up otherwise
+ * the VM is lost here, and without it the VM goes on here.
  */
 int outgoing_run(struct outgoing *o, const struct net_address *to);
+/* With OUTGOING_CUT: connects again to that destination, and goes on; as outgoing_run(). */
+int outgoing_recover(struct outgoing *o, const struct net_address *to);
 
 const char *outgoing_phase_name(enum outgoing_phase phase);
 

@@ -31,6 +31,15 @@
  *				<-	DONE		on main
  *	BYE			->
  *
+ * Connections that were cut after the source gave the VM up are replaced by others:
+ *
+ *	HELLO (main again)	->
+ *				<-	HELLO, with another token
+ *	HELLO (urgent, token)	->
+ *				<-	HELLO
+ *				<-	RESUME		on main, from here on: epoch + 1
+ *	GO			->			and on as above
+ *
  * ABORT may come instead of anything, from either side.  Until GO was sent it means
  * that the source goes on with the VM; afterwards the source never runs it again.
  */
@@ -67,6 +76,7 @@ enum proto_type {
 	PROTO_DONE,
 	PROTO_BYE,
 	PROTO_ABORT,
+	PROTO_RESUME,
 	PROTO_NR_TYPES,
 };
 
@@ -75,7 +85,13 @@ enum proto_type {
 #define PROTO_PAGE_CRC	BIT_ULL(1)	/* each page comes with its CRC32C */
 #define PROTO_REQUIRED	(PROTO_POSTCOPY | PROTO_PAGE_CRC)
 
-enum proto_role { PROTO_MAIN = 1, PROTO_URGENT };
+enum proto_role {
+	PROTO_MAIN = 1,
+	PROTO_URGENT,
+	/* With the token that the first main connection was told, and the epoch of GO: */
+	PROTO_MAIN_AGAIN,	/* in place of one that was cut, after GO was sent */
+	PROTO_TAKEN_BACK,	/* says no more: GO was not sent, and the VM runs at its source */
+};
 
 #define PROTO_ID_SIZE	16
 
@@ -111,6 +127,16 @@ struct proto_end {
 /* READY and GO: the epoch that begins with GO. */
 struct proto_epoch {
 	u64 epoch;
+};
+
+/* What the destination has of a VM whose connections were cut. */
+struct proto_resume {
+	u8 session[PROTO_ID_SIZE];
+	u64 epoch;		/* that begins, or began, with GO */
+	u64 pages;		/* of the VM's memory */
+	u64 absent;		/* of these; no page is poisoned */
+	u32 started;		/* GO came before */
+	u32 reserved;
 };
 
 struct proto_started {

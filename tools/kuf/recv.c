@@ -32,10 +32,11 @@ struct recv {
 	struct control control;
 	struct trace_source *trace;
 	struct progress progress;
+	const char *journal;	/* file, or NULL */
 };
 
 enum { OPT_LISTEN = 256, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
-	OPT_TIMEOUT, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
+	OPT_JOURNAL, OPT_TIMEOUT, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
@@ -50,6 +51,7 @@ static const struct option long_options[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "journal", required_argument, NULL, OPT_JOURNAL },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "request-timeout", required_argument, NULL, OPT_REQUEST_TIMEOUT },
 	{ "break", required_argument, NULL, OPT_BREAK },
@@ -82,6 +84,8 @@ static const char help[] =
 "  --disk=FILE       the disk, the same file as the other kuf's; if it has one\n"
 "  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
 "  --control=SOCKET  where kuf save, send and status find it\n"
+"  --journal=FILE    record there whose the VM is, so that it never runs twice, even if kuf\n"
+"                    is killed; without it that is known as long as kuf lives\n"
 "  --timeout=SEC     stop the guest so long after it came (never)\n"
 "  --request-timeout=MS  a page that the guest waits for and that does not come\n"
 "                    within that is an error (30000)\n"
@@ -89,9 +93,11 @@ static const char help[] =
 "                    what must not happen: let it go before its content is there, flip\n"
 "                    a bit of it, or lose the reply. It is noticed: exit status 4\n"
 "\n"
-"If the other kuf, or the network, is lost before all memory came, the guest goes on as\n"
-"far as it gets with what it has, and waits then, until --timeout or whatever else ends\n"
-"kuf.\n"
+"If the network, or the other kuf, is lost before all memory came, the guest goes on as\n"
+"far as it gets with what it has, and waits then: until the other kuf connects to ADDRESS\n"
+"again (kuf recover there), or --timeout or whatever else ends kuf. If that happens\n"
+"while it is not known whether the VM was given up, it does not run before the other\n"
+"kuf says so.\n"
 "\n"
 "Nothing is encrypted, nor is it checked who the other side is: whoever can connect to\n"
 "ADDRESS can send a VM, which then is run with this user's permissions. Listen where\n"
@@ -124,6 +130,9 @@ static int parse_one(struct recv *r, int option, const char *arg)
 					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
+		return 0;
+	case OPT_JOURNAL:
+		r->journal = arg;
 		return 0;
 	case OPT_TIMEOUT:
 		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
@@ -226,8 +235,23 @@ static int arm(struct recv *r)
 	r->source.fault = r->fault;
 	if (r->request_timeout_ms)
 		r->source.timeout_ms = r->request_timeout_ms;
+	r->machine.from = &r->source;
 	err = trace_pager(&r->trace, r->how.trace, &config);
 	return err ?: machine_start_pager(&r->machine, &config);
+}
+
+/* It can be written: after GO that must not fail. */
+static int begin_journal(struct recv *r)
+{
+	const struct proto_hello *hello = &r->incoming.hello;
+	struct machine *m = &r->machine;
+	int err;
+
+	memcpy(m->session, hello->session, sizeof(m->session));
+	m->epoch = hello->epoch + 1;
+	m->waits_for_go = true;
+	err = journal_may_come(&m->journal, m->session, m->epoch);
+	return err ?: journal_write(&m->journal, m->session, m->epoch, JOURNAL_COMES);
 }
 
 static int receive(struct recv *r)
@@ -236,6 +260,9 @@ static int receive(struct recv *r)
 	char text[NET_TEXT_MAX];
 	int err;
 
+	err = journal_open(&r->machine.journal, r->journal);
+	if (err)
+		return err;
 	r->listen_fd = net_listen(&r->at);
 	if (r->listen_fd < 0)
 		return r->listen_fd;
@@ -243,8 +270,8 @@ static int receive(struct recv *r)
 	kuf_say("listening at %s", text);
 	incoming_init(in, r->listen_fd, -1);
 	err = incoming_accept(in, -1);
-	net_unlisten(&r->at, r->listen_fd);
-	r->listen_fd = -1;
+	if (!err)
+		err = begin_journal(r);
 	if (!err)
 		err = incoming_receive(in);
 	if (!err)
@@ -258,6 +285,8 @@ static int receive(struct recv *r)
 		err = load(r);
 	if (!err)
 		err = arm(r);
+	if (!err && r->options.control)
+		err = control_start(&r->control, &r->machine, r->options.control);
 	if (!err)
 		err = incoming_go(in);
 	if (err)
@@ -271,28 +300,27 @@ static int run(struct recv *r)
 	struct machine *m = &r->machine;
 	int err;
 
-	memcpy(m->session, r->incoming.hello.session, sizeof(m->session));
-	m->epoch = r->incoming.hello.epoch + 1;
-	err = state_time_start(m);
+	/* Whoever is killed from here on may have run it. */
+	err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+	if (!err)
+		err = state_time_start(m);
 	if (!err)
 		err = blk_reopen(&m->blk);
 	if (err)
 		return err;
 	blk_resume(&m->blk);
 	err = vcpus_start(&m->vm);
-	if (!err) {
-		kuf_say("the guest runs");
-		err = incoming_started(&r->incoming, stream_now_ns());
-	}
 	if (err)
 		return err;
+	kuf_say("the guest runs");
+	incoming_started(&r->incoming, stream_now_ns());
 	r->source.k = m->pager.k;
 	stream_source_start(&r->source);
+	__atomic_store_n(&m->waits_for_go, false, __ATOMIC_RELEASE);
+	err = comeback_start(&r->incoming.comeback, &r->source);
 	kuf_say("received: loaded in %llu ms, runs %llu ms after it was given up",
 		(unsigned long long)(r->incoming.ready_ns - r->incoming.state_ns) / 1000000,
 		(unsigned long long)(stream_now_ns() - r->incoming.go_ns) / 1000000);
-	if (r->options.control)
-		err = control_start(&r->control, m, r->options.control);
 	if (!err)
 		err = machine_show_progress(m, &r->progress);
 	return err;
@@ -302,8 +330,11 @@ static int finish(struct recv *r, int code)
 {
 	const struct stream_source_counts *c = &r->source.counts;
 
+	/* From here on nobody comes back. */
+	comeback_stop(&r->incoming.comeback);
 	/* What a guest ends with that did not miss anything is its own. */
-	if (READ_ONCE(r->source.end) == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT)
+	if (READ_ONCE(r->source.end) == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT &&
+	    r->source.nr_came < r->machine.vm.mem.size / PAGE_SIZE)
 		code = KUF_EXIT_LOST;
 	code = machine_finish(&r->machine, code);
 	if (!r->incoming.went)
@@ -327,6 +358,7 @@ int cmd_recv(int argc, char **argv)
 		return KUF_EXIT_FAILED;
 	}
 	machine_init(&r->machine);
+	r->listen_fd = -1;
 	r->source.bell = -1;
 	err = parse(r, argc, argv);
 	if (err) {
@@ -346,6 +378,7 @@ int cmd_recv(int argc, char **argv)
 	trace_source_destroy(r->trace);
 	stream_source_free(&r->source);
 	incoming_free(&r->incoming);
+	net_unlisten(&r->at, r->listen_fd);
 	policy_free(&r->how);
 	free(r);
 	return code;

@@ -32,7 +32,7 @@ struct restore {
 };
 
 enum { OPT_BACKING = 256, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
-	OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
+	OPT_JOURNAL, OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "policy", required_argument, NULL, OPT_POLICY },
@@ -47,6 +47,7 @@ static const struct option long_options[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "journal", required_argument, NULL, OPT_JOURNAL },
 	{ "resave", required_argument, NULL, OPT_RESAVE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -64,6 +65,8 @@ POLICY_HELP
 "  --disk=FILE       the disk, as the guest left it; if it had one\n"
 "  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
 "  --control=SOCKET  where kuf save, send and status find it\n"
+"  --journal=FILE    record there whose the VM is (see kuf recv); refused if it is another\n"
+"                    host's now\n"
 "  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
@@ -90,6 +93,9 @@ static int parse_one(struct restore *r, int option, const char *arg)
 					    &o->disk_latency_us);
 	case OPT_CONTROL:
 		o->control = arg;
+		return 0;
+	case OPT_JOURNAL:
+		o->journal = arg;
 		return 0;
 	case OPT_RESAVE:
 		r->resave = arg;
@@ -176,6 +182,7 @@ static int load(struct restore *r)
 
 static int start(struct restore *r)
 {
+	const struct options *o = &r->options;
 	struct machine *m = &r->machine;
 	int err;
 
@@ -196,6 +203,13 @@ static int start(struct restore *r)
 		.policy = r->how.policy,
 	};
 	memcpy(m->session, r->snapshot.file.session, sizeof(m->session));
+	err = journal_open(&m->journal, o->journal);
+	if (!err)
+		err = journal_may_go_on(&m->journal, m->session, &m->epoch);
+	if (!err && !r->resave)
+		err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+	if (err)
+		return err;
 	err = trace_pager(&r->trace, r->how.trace, &r->pager);
 	if (err)
 		return err;

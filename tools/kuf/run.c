@@ -73,6 +73,13 @@ static int start(struct run *run)
 
 	if (getrandom(m->session, sizeof(m->session), 0) != sizeof(m->session))
 		return kuf_error(-errno, "getrandom");
+	err = journal_open(&m->journal, o->journal);
+	if (!err)
+		err = journal_may_begin(&m->journal);
+	if (!err)
+		err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+	if (err)
+		return err;
 	/* Errors in files are known before anything else is made. */
 	if (o->lazy) {
 		err = build_image(run);

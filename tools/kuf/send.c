@@ -11,11 +11,12 @@
 #include "control.h"
 #include "options.h"
 
-enum { OPT_LATENCY = 256, OPT_BANDWIDTH, OPT_HELP };
+enum { OPT_LATENCY = 256, OPT_RETRY, OPT_BANDWIDTH, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "latency", required_argument, NULL, OPT_LATENCY },
 	{ "bandwidth", required_argument, NULL, OPT_BANDWIDTH },
+	{ "retry", required_argument, NULL, OPT_RETRY },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
 };
@@ -28,14 +29,16 @@ static const char help[] =
 "The VM is paused, its state is sent, and it runs there at once; its memory follows\n"
 "page by page, those that it needs first. kuf send ends when all of it is there, or\n"
 "the guest has ended. Until the other kuf is ready and the VM is given up, whatever\n"
-"fails leaves it running here. After that it never runs here again: if the other side\n"
-"or the network is lost then, the VM is lost.\n"
+"fails leaves it running here. After that it never runs here again. If the network\n"
+"fails then, the memory is kept here, and kuf recover goes on with the move.\n"
 "\n"
 "A disk has to be the same file on both sides.\n"
 "\n"
 "  --latency=US      reply to each request that the guest waits for so much later\n"
 "                    (for tests; up to 10000000)\n"
 "  --bandwidth=BYTES bytes a second for what nobody waits for, with K, M or G\n"
+"  --retry=SEC       after the VM was given up: connect again by itself, for so long\n"
+"                    after each cut (0)\n"
 "\n"
 "Nothing is encrypted, nor is it checked who the other side is: whoever can read the\n"
 "connection has the guest's memory. Use it on a network that you trust, or through a\n"
@@ -43,7 +46,8 @@ static const char help[] =
 "through ssh -L PATH:PATH, or stunnel.\n"
 "\n"
 "Exit status: 0 it moved; 1 it did not, and runs on; 2 wrong usage; 7 it was given up,\n"
-"and lost. The VM's kuf says why.\n";
+"and lost; 8 it was given up, and the connections were cut: kuf recover. The VM's kuf\n"
+"says why.\n";
 
 static int parse_bandwidth(const char *text, u64 *bandwidth)
 {
@@ -66,7 +70,7 @@ static int parse_bandwidth(const char *text, u64 *bandwidth)
 
 static int parse(struct control_request *r, const char **socket, int argc, char **argv)
 {
-	unsigned int latency = 0;
+	unsigned int latency = 0, retry = 0;
 	struct net_address to;
 	int option, err = 0;
 
@@ -78,6 +82,10 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 			break;
 		case OPT_BANDWIDTH:
 			err = parse_bandwidth(optarg, &r->bandwidth);
+			break;
+		case OPT_RETRY:
+			err = options_parse_number("retry", optarg, 0, CONTROL_RETRY_MAX / 1000,
+						   &retry);
 			break;
 		case OPT_HELP:
 			fputs(help, stdout);
@@ -93,26 +101,39 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 		return kuf_error(0, "SOCKET and ADDRESS are needed; kuf send --help says more");
 	*socket = argv[optind];
 	r->latency_us = latency;
+	r->retry_ms = retry * 1000ull;
 	if (strlen(argv[optind + 1]) >= sizeof(r->text))
 		return kuf_error(0, "the address is too long");
 	strcpy(r->text, argv[optind + 1]);
 	return net_parse(&to, r->text);
 }
 
+int control_move(const char *socket, const struct control_request *request)
+{
+	struct control_reply reply;
+
+	if (control_ask(socket, request, &reply))
+		return KUF_EXIT_FAILED;
+	if (!reply.err)
+		return KUF_EXIT_OK;
+	if (reply.recoverable) {
+		kuf_error(reply.err, "given up, and the connections are cut: kuf recover %s goes on",
+			  socket);
+		return KUF_EXIT_CUT;
+	}
+	kuf_error(reply.err, reply.given_up ? "given up, and lost" :
+		  request->op == CONTROL_SEND ? "not sent: it runs on" : "not recovered");
+	return reply.given_up ? KUF_EXIT_LOST : KUF_EXIT_FAILED;
+}
+
 int cmd_send(int argc, char **argv)
 {
 	struct control_request request = { .op = CONTROL_SEND };
-	struct control_reply reply;
 	const char *socket = NULL;
 	int err;
 
 	err = parse(&request, &socket, argc, argv);
 	if (err)
 		return err > 0 ? KUF_EXIT_OK : KUF_EXIT_USAGE;
-	if (control_ask(socket, &request, &reply))
-		return KUF_EXIT_FAILED;
-	if (!reply.err)
-		return KUF_EXIT_OK;
-	kuf_error(reply.err, reply.given_up ? "given up, and lost" : "not sent: it runs on");
-	return reply.given_up ? KUF_EXIT_LOST : KUF_EXIT_FAILED;
+	return control_move(socket, &request);
 }

@@ -42,6 +42,12 @@ static const char *state_name(const struct control_status *s)
 		return "saving";
 	case CONTROL_SENDING:
 		return "sending";
+	case CONTROL_PAUSED:
+		return s->outgoing_phase == OUTGOING_READY ? "offering" : "paused";
+	case CONTROL_WAITS_FOR_GO:
+		return "waiting-for-go";
+	case CONTROL_RECOVERABLE:
+		return "recoverable";
 	case CONTROL_GIVEN_UP:
 		return s->outgoing_phase == OUTGOING_DONE ? "completed" : "given-up";
 	default:

@@ -50,6 +50,7 @@ static const struct {
 	[PROTO_DONE] = { "DONE", sizeof(struct proto_done), sizeof(struct proto_done) },
 	[PROTO_BYE] = { "BYE", sizeof(struct proto_bye), sizeof(struct proto_bye) },
 	[PROTO_ABORT] = { "ABORT", 0, PROTO_TEXT_MAX },
+	[PROTO_RESUME] = { "RESUME", sizeof(struct proto_resume), sizeof(struct proto_resume) },
 };
 
 u64 stream_now_ns(void)

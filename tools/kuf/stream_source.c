@@ -31,6 +31,9 @@ int stream_source_init(struct stream_source *ss, const struct mem *mem, struct s
 		.timeout_ms = TIMEOUT_MS,
 		.sides = { { .s = main }, { .s = urgent } },
 	};
+	ss->next[0].fd = -1;
+	ss->next[1].fd = -1;
+	pthread_mutex_init(&ss->lock, NULL);
 	ss->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ss->crcs = calloc(nr, sizeof(*ss->crcs));
 	ss->came = calloc(1, (nr + 7) / 8);
@@ -44,20 +47,31 @@ void stream_source_free(struct stream_source *ss)
 {
 	if (ss->bell >= 0)
 		close(ss->bell);
+	if (ss->has_next) {
+		stream_close(&ss->next[MAIN]);
+		stream_close(&ss->next[URGENT]);
+	}
 	free(ss->crcs);
 	free(ss->came);
+	ss->has_next = false;
 	ss->bell = -1;
 	ss->crcs = NULL;
 	ss->came = NULL;
 }
 
-void stream_source_start(struct stream_source *ss)
+static void ring(struct stream_source *ss)
 {
 	u64 one = 1;
 
-	__atomic_store_n(&ss->open, true, __ATOMIC_RELEASE);
 	if (write(ss->bell, &one, sizeof(one)) != sizeof(one))
 		kuf_error(-errno, "eventfd");
+	__atomic_store_n(&ss->rung, true, __ATOMIC_RELEASE);
+}
+
+void stream_source_start(struct stream_source *ss)
+{
+	__atomic_store_n(&ss->open, true, __ATOMIC_RELEASE);
+	ring(ss);
 }
 
 static bool is_open(const struct stream_source *ss)
@@ -100,11 +114,20 @@ static int bad(struct stream_source *ss, int err)
 /* The guest goes on as far as it gets. */
 static int cut(struct stream_source *ss)
 {
+	int i;
+
 	set_end(ss, STREAM_SOURCE_CUT);
+	/* The origin is to notice it, if it is only slow. */
+	for (i = 0; i < 2; i++)
+		shutdown(ss->sides[i].s->fd, SHUT_RDWR);
+	if (ss->nr_came == ss->mem->size / PAGE_SIZE) {
+		kuf_say("the source of the VM is gone, and all of its memory is here");
+		return -EAGAIN;
+	}
 	kuf_error(0, "the source of the VM is gone: %llu of %llu pages did not come",
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->nr_came),
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE));
-	kuf_say("vCPUs wait where they need one of these pages");
+	kuf_say("vCPUs wait where they need one of these pages, until the source connects again (kuf recover there)");
 	return -EAGAIN;
 }
 
@@ -123,14 +146,96 @@ static int failed(struct stream_source *ss, int err)
 }
 
 /*
+ * Connections in place of others.
+ */
+
+void stream_source_replace(struct stream_source *ss, struct stream *main,
+			   struct stream *urgent)
+{
+	pthread_mutex_lock(&ss->lock);
+	if (ss->has_next) {
+		stream_close(&ss->next[MAIN]);
+		stream_close(&ss->next[URGENT]);
+	}
+	ss->next[MAIN] = *main;
+	ss->next[URGENT] = *urgent;
+	__atomic_store_n(&ss->has_next, true, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&ss->lock);
+	ring(ss);
+}
+
+/* Whatever was on its way on the others did not come. */
+static void begin_again(struct stream_side *side, const struct stream *next)
+{
+	stream_close(side->s);
+	*side->s = *next;
+	side->nr_batch = 0;
+	side->again = side->first;
+	side->again_end = side->end;
+	side->again_page = 0;
+}
+
+static void take_over(struct stream_source *ss)
+{
+	if (!__atomic_load_n(&ss->has_next, __ATOMIC_ACQUIRE))
+		return;
+	pthread_mutex_lock(&ss->lock);
+	begin_again(&ss->sides[MAIN], &ss->next[MAIN]);
+	begin_again(&ss->sides[URGENT], &ss->next[URGENT]);
+	__atomic_store_n(&ss->has_next, false, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&ss->lock);
+	ss->next_range = 0;
+	ss->nr_ranges = 0;
+	ss->urgent_closed = false;
+	ss->done_sent = false;
+	if (ss->end == STREAM_SOURCE_BAD)
+		put_done(ss, PROTO_DONE_BAD);
+	else
+		set_end(ss, STREAM_SOURCE_SERVES);
+}
+
+/* Fills the batch with what is to be asked for once more. */
+static void ask_again(struct stream_side *side)
+{
+	u64 left, first, nr, now = stream_now_ns();
+	struct stream_asked *a;
+
+	/* Slots of those that were answered may be somebody else's. */
+	if ((s32)(side->first - side->again) > 0) {
+		side->again = side->first;
+		side->again_page = 0;
+	}
+	while ((s32)(side->again_end - side->again) > 0 && side->nr_batch < PROTO_RANGES) {
+		a = &side->asked[side->again % STREAM_SOURCE_ASKED];
+		left = side->again_page < 64 ? a->missing >> side->again_page : 0;
+		if (!left) {
+			side->again++;
+			side->again_page = 0;
+			continue;
+		}
+		first = side->again_page + __builtin_ctzll(left);
+		left = ~(a->missing >> first);
+		nr = left ? __builtin_ctzll(left) : 64;
+		a->time_ns = now;
+		side->batch[side->nr_batch++] = (struct proto_range){
+			a->gpa + first * PAGE_SIZE, nr * PAGE_SIZE,
+		};
+		side->again_page = first + nr;
+	}
+}
+
+/*
  * Asking.
  */
 
 static int flush_side(struct stream_side *side)
 {
-	struct iovec iov = { side->batch, side->nr_batch * sizeof(side->batch[0]) };
+	struct iovec iov = { .iov_base = side->batch };
 	int err = 0;
 
+	if (side->again != side->again_end)
+		ask_again(side);
+	iov.iov_len = side->nr_batch * sizeof(side->batch[0]);
 	if (side->nr_batch)
 		err = stream_put(side->s, PROTO_REQUEST, 0, &iov, 1);
 	if (!err)
@@ -211,6 +316,12 @@ static u64 deadline(const struct stream_source *ss, const struct stream_side *si
 	return begin + ss->timeout_ms * 1000000ull;
 }
 
+/* Whoever says nothing at all may have been stopped, and lost no reply. */
+static bool stands_still(const struct stream_source *ss, u64 since)
+{
+	return ss->sides[MAIN].last_ns < since && ss->sides[URGENT].last_ns < since;
+}
+
 static int check_time(struct stream_source *ss)
 {
 	const struct stream_asked *a;
@@ -223,6 +334,8 @@ static int check_time(struct stream_source *ss)
 		if (deadline(ss, side) > now)
 			continue;
 		a = &side->asked[side->first % STREAM_SOURCE_ASKED];
+		if (stands_still(ss, a->time_ns))
+			return cut(ss);
 		ss->counts.wrong_pages++;
 		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
 			  (unsigned long long)(a->gpa + __builtin_ctzll(a->missing) * PAGE_SIZE),
@@ -460,7 +573,10 @@ static int receive(void *source, struct kuf_reply *reply)
 	struct stream_source *ss = source;
 	int r;
 
-	if (!is_open(ss) || ss->end == STREAM_SOURCE_CUT || ss->end == STREAM_SOURCE_COMPLETE)
+	if (!is_open(ss))
+		return -EAGAIN;
+	take_over(ss);
+	if (ss->end == STREAM_SOURCE_CUT || ss->end == STREAM_SOURCE_COMPLETE)
 		return -EAGAIN;
 	if (ss->end == STREAM_SOURCE_BAD)
 		return -EBADMSG;
@@ -480,6 +596,18 @@ static int receive(void *source, struct kuf_reply *reply)
 	if (r < 0)
 		return failed(ss, r);
 	return ss->end == STREAM_SOURCE_SERVES ? check_time(ss) : -EAGAIN;
+}
+
+/* True: there is something to be looked at. */
+static bool hear_bell(struct stream_source *ss)
+{
+	u64 rings;
+
+	if (!__atomic_exchange_n(&ss->rung, false, __ATOMIC_ACQ_REL))
+		return false;
+	if (read(ss->bell, &rings, sizeof(rings)) < 0 && errno != EAGAIN)
+		kuf_error(-errno, "eventfd");
+	return true;
 }
 
 static void bound_timeout(struct stream_source *ss, int *timeout_ms)
@@ -503,13 +631,12 @@ static int pollfds(void *source, struct pollfd *fds, unsigned int nr, unsigned i
 	struct stream_source *ss = source;
 	int i;
 
-	if (nr - *used < 2)
+	if (nr - *used < 3)
 		return -ENOSPC;
-	if (!is_open(ss)) {
-		fds[(*used)++] = (struct pollfd){ .fd = ss->bell, .events = POLLIN };
-		return 0;
-	}
-	if (ss->end != STREAM_SOURCE_SERVES)
+	fds[(*used)++] = (struct pollfd){ .fd = ss->bell, .events = POLLIN };
+	if (is_open(ss) && hear_bell(ss))
+		*timeout_ms = 0;
+	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES)
 		return 0;
 	flush(ss);
 	for (i = 0; i < (ss->urgent_closed ? 1 : 2); i++) {
@@ -557,6 +684,7 @@ void stream_source_finish(struct stream_source *ss)
 	struct stream_frame f;
 	int r = 0;
 
+	take_over(ss);
 	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES)
 		return;
 	if (!ss->done_sent)

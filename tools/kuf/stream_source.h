@@ -3,6 +3,7 @@
 #define KUF_STREAM_SOURCE_H
 
 #include <kuf/kuf.h>
+#include <pthread.h>
 
 #include "break.h"
 #include "mem.h"
@@ -33,6 +34,8 @@ struct stream_side {
 	struct proto_range batch[PROTO_RANGES];	/* not put into a frame yet */
 	u32 nr_batch;
 	u64 last_ns;		/* when something came */
+	/* After a cut: from where to where in @asked all is to be asked for once more. */
+	u32 again, again_end, again_page;
 };
 
 struct stream_source_counts {
@@ -46,7 +49,7 @@ struct stream_source_counts {
 enum stream_source_end {
 	STREAM_SOURCE_SERVES,
 	STREAM_SOURCE_COMPLETE,	/* all pages came, and both sides say so */
-	STREAM_SOURCE_CUT,	/* the origin is gone; pages are missing */
+	STREAM_SOURCE_CUT,	/* the origin is gone, until stream_source_replace() */
 	STREAM_SOURCE_BAD,	/* what came cannot be right */
 };
 
@@ -58,8 +61,12 @@ struct stream_source {
 	struct stream_source_counts counts;	/* others may read them (READ_ONCE) */
 	enum stream_source_end end;		/* this one too */
 
-	int bell;		/* eventfd: look at @open */
-	bool open;
+	int bell;		/* eventfd: look at @open and @has_next */
+	bool open, rung;
+	/* Connections in place of those that there are; any thread, with @lock. */
+	pthread_mutex_t lock;
+	struct stream next[2];
+	bool has_next;
 	struct stream_side sides[2];	/* main, urgent: in this order */
 	bool done_sent, urgent_closed;
 
@@ -86,6 +93,12 @@ const struct kuf_source_ops *stream_source_ops(void);
 
 /* Any thread: the connections are this source's from now on; GO came on them. */
 void stream_source_start(struct stream_source *ss);
+/*
+ * Any thread, after stream_source_start(): takes over @main and @urgent, on which the
+ * origin waits for requests; what was asked for and did not come is asked for there.
+ */
+void stream_source_replace(struct stream_source *ss, struct stream *main,
+			   struct stream *urgent);
 /*
  * Any thread, with nobody serving any more: the guest ended, and the origin is told,
  * unless it has been told that all is there.  Waits for it, but not for long.

@@ -94,7 +94,16 @@ static int save_vm(void *vm, struct frame_writer *writer)
 	return frame_add(writer, 1, 1, 0, data, sizeof(data));
 }
 
-static int give_up(void *vm)
+static int offer(void *vm, u64 epoch)
+{
+	struct world *w = vm;
+
+	w->offers++;
+	w->epoch = epoch;
+	return 0;
+}
+
+static int give_up(void *vm, u64 epoch)
 {
 	struct world *w = vm;
 
@@ -130,14 +139,15 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 
 static void *run_source(void *arg)
 {
-	static const struct outgoing_ops ops = { pause_vm, save_vm, give_up, resume_vm };
+	static const struct outgoing_ops ops = { pause_vm, offer, save_vm, give_up, resume_vm };
 	struct world *w = arg;
+	struct net_address again;
 
 	w->out = (struct outgoing){
 		.ops = &ops,
 		.vm = w,
 		.epoch = 7,
-		.config = { .mem_size = WORLD_MEM, .nr_cpus = 2 },
+		.config = { .mem_size = w->source.size, .nr_cpus = 2 },
 		.cancel = -1,
 		.origin = {
 			.mem = &w->source,
@@ -149,6 +159,13 @@ static void *run_source(void *arg)
 	};
 	memset(w->out.session, 0xab, sizeof(w->out.session));
 	w->source_err = outgoing_run(&w->out, &w->to);
+	while (w->out.phase == OUTGOING_CUT && w->recovered < w->recovers) {
+		w->recovered++;
+		if (net_parse(&again, w->recover_at))
+			die(w->recover_at);
+		w->source_err = outgoing_recover(&w->out, &again);
+	}
+	__atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -189,14 +206,14 @@ static void create_context(struct world *w)
 				     .replay = w->replay, .nr_replay = w->nr_replay };
 	struct kuf_params params = { .size = sizeof(params), .vm_fd = -1 };
 	struct kuf_region region = {
-		.size = sizeof(region), .len = WORLD_MEM, .gmem_fd = -1,
+		.size = sizeof(region), .len = w->source.size, .gmem_fd = -1,
 	};
 
-	w->memory = (struct mem){ .size = WORLD_MEM, .fd = -1 };
+	w->memory = (struct mem){ .size = w->source.size, .fd = -1 };
 	w->memory_fd = memfd_create("memory", MFD_CLOEXEC);
-	if (w->memory_fd < 0 || ftruncate(w->memory_fd, WORLD_MEM))
+	if (w->memory_fd < 0 || ftruncate(w->memory_fd, w->memory.size))
 		die("memfd");
-	w->memory.area = mmap(NULL, WORLD_MEM, PROT_READ | PROT_WRITE, MAP_SHARED,
+	w->memory.area = mmap(NULL, w->memory.size, PROT_READ | PROT_WRITE, MAP_SHARED,
 			      w->memory_fd, 0);
 	if (w->memory.area == MAP_FAILED)
 		die("mmap");
@@ -246,13 +263,15 @@ static int receive(struct world *w)
 		w->serving = !pthread_create(&w->service_thread, NULL, serve, w);
 		err = incoming_go(&w->in);
 	}
-	if (!err)
-		err = incoming_started(&w->in, stream_now_ns());
-	if (err)
+	if (err) {
 		incoming_abort(&w->in, "the test says so");
-	else
-		stream_source_start(&w->ss);
-	return err;
+		return err;
+	}
+	incoming_started(&w->in, stream_now_ns());
+	stream_source_start(&w->ss);
+	if (comeback_start(&w->in.comeback, &w->ss))
+		die("comeback_start");
+	return 0;
 }
 
 /* Made once: nobody writes there. */
@@ -285,7 +304,7 @@ void world_listen(struct world *w)
 		die(world_said);
 	net_say_address(w->listen_fd, &w->at, w->to_text);
 
-	w->source = (struct mem){ .size = WORLD_MEM, .fd = -1 };
+	w->source = (struct mem){ .size = w->mem_size ?: WORLD_MEM, .fd = -1 };
 	w->source.area = source_memory();
 }
 
@@ -294,6 +313,7 @@ int world_start(struct world *w)
 	if (net_parse(&w->to, w->connect ?: w->to_text))
 		die(w->to_text);
 	incoming_init(&w->in, w->listen_fd, -1);
+	w->in.go_timeout_ms = w->go_timeout_ms ?: 300;
 	if (pthread_create(&w->source_thread, NULL, run_source, w))
 		die("pthread_create");
 	return receive(w);
@@ -340,7 +360,7 @@ static u64 count(struct world *w, bool only_wrong)
 	enum kuf_state state;
 	u64 page, n = 0;
 
-	for (page = 0; w->k && page < WORLD_PAGES; page++) {
+	for (page = 0; w->k && page < w->memory.size / PAGE_SIZE; page++) {
 		if (kuf_page_state(w->k, 0, page * PAGE_SIZE, &state))
 			die("kuf_page_state");
 		n += state == KUF_PRESENT && !(only_wrong && is_right(w, page));
@@ -362,6 +382,7 @@ int world_end(struct world *w)
 {
 	u64 one = 1;
 
+	comeback_stop(&w->in.comeback);
 	if (w->serving) {
 		if (write(w->stop, &one, sizeof(one)) != sizeof(one))
 			die("eventfd");
@@ -372,7 +393,7 @@ int world_end(struct world *w)
 		kuf_set_source(w->k, NULL, NULL);
 		kuf_destroy(w->k);
 		stream_source_free(&w->ss);
-		munmap(w->memory.area, WORLD_MEM);
+		munmap(w->memory.area, w->memory.size);
 		close(w->memory_fd);
 		w->k = NULL;
 	}

@@ -14,7 +14,7 @@
  * Both sides of a migration in one process, on any host: the source has memory and the
  * destination a context of libkuf, neither has a VM.
  */
-#define WORLD_MEM	MIN_MEM
+#define WORLD_MEM	MIN_MEM	/* at most, and unless said otherwise */
 #define WORLD_PAGES	(WORLD_MEM / PAGE_SIZE)
 #define WORLD_STATE	(150 << 10)	/* more than a frame */
 
@@ -37,6 +37,14 @@ struct world {
 	enum break_kind fault;
 	u64 latency_ns, bandwidth;
 	int timeout_ms;
+	u64 mem_size;		/* 0: WORLD_MEM */
+	int go_timeout_ms;	/* 0: not long */
+	/*
+	 * How often the source connects again after a cut, and where: the same address
+	 * as @connect.
+	 */
+	unsigned int recovers;
+	const char *recover_at;
 	u64 bad_page;		/* that the source cannot read, if not 0 */
 	u64 changing_page;	/* has another content when the source reads it again */
 	unsigned int reads;	/* of that one alone */
@@ -47,7 +55,9 @@ struct world {
 	char to_text[NET_TEXT_MAX];
 	pthread_t source_thread;
 	int source_err;
-	bool paused, resumed, gave_up;
+	bool paused, resumed, gave_up, done;
+	unsigned int offers, recovered;
+	u64 epoch;		/* of the last offer */
 
 	struct mem memory;	/* the destination's */
 	int memory_fd, listen_fd, cancel_fd;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * New connections for a VM that came, or is on its way, by others that were cut.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "comeback.h"
+#include "stream_source.h"
+
+#define HELLO_MS	5000
+
+static int greet(struct stream *s, struct proto_hello *answer, enum proto_role role)
+{
+	answer->role = role;
+	return stream_send(s, PROTO_HELLO, answer, sizeof(*answer), HELLO_MS);
+}
+
+/* Says what is here, and hears that this side may run the VM. */
+static int resume(struct comeback *c, struct stream *main)
+{
+	struct proto_resume resume = { .epoch = c->who.epoch, .pages = c->pages };
+	struct stream_frame frame;
+	struct proto_epoch go;
+	int err;
+
+	memcpy(resume.session, c->who.session, sizeof(resume.session));
+	resume.started = c->went;
+	resume.absent = c->pages - (c->source ? READ_ONCE(c->source->nr_came) : 0);
+	err = stream_send(main, PROTO_RESUME, &resume, sizeof(resume), HELLO_MS);
+	if (!err)
+		err = stream_receive(main, PROTO_GO, &frame, HELLO_MS);
+	if (err)
+		return err;
+	memcpy(&go, frame.data, sizeof(go));
+	return go.epoch == c->who.epoch ? 0 : kuf_error(-EBADMSG, "GO for another epoch");
+}
+
+static int take_urgent(struct comeback *c, struct proto_hello *answer, struct stream *main,
+		       struct stream *urgent)
+{
+	struct lobby_guest guest = {
+		.role = PROTO_URGENT,
+		.name = "urgent",
+		.expect = answer,
+		.watch_fd = main->fd,
+	};
+	struct proto_hello hello;
+	int err;
+
+	err = lobby_wait(c->lobby, &guest, urgent, &hello, HELLO_MS);
+	if (err)
+		return err == -ECANCELED ? err : kuf_error(err, "waiting for the urgent connection");
+	return greet(urgent, answer, PROTO_URGENT);
+}
+
+/* -EAGAIN: it did not get that far, after a message. */
+static int take_pair(struct comeback *c, const struct proto_hello *hello, struct stream *main,
+		     struct stream *urgent)
+{
+	struct proto_hello answer = { .required = PROTO_REQUIRED, .epoch = c->who.epoch };
+	int err;
+
+	if (hello->role == PROTO_TAKEN_BACK)
+		return kuf_error(-ECONNABORTED, "the source goes on with the VM");
+	memcpy(answer.session, c->who.session, sizeof(answer.session));
+	if (getrandom(answer.token, sizeof(answer.token), 0) != sizeof(answer.token))
+		return kuf_error(-EAGAIN, "getrandom");
+	err = greet(main, &answer, PROTO_MAIN_AGAIN);
+	if (!err)
+		err = take_urgent(c, &answer, main, urgent);
+	if (!err) {
+		main->epoch = c->who.epoch;
+		urgent->epoch = c->who.epoch;
+		main->cancel = c->lobby->cancel;
+		urgent->cancel = c->lobby->cancel;
+		err = resume(c, main);
+	}
+	if (!err || err == -ECANCELED || (err == -ECONNABORTED && !c->went))
+		return err;
+	return -EAGAIN;
+}
+
+int comeback_wait(struct comeback *c, struct stream *main, struct stream *urgent,
+		  int timeout_ms)
+{
+	u64 until = stream_now_ns() + (timeout_ms > 0 ? timeout_ms : 0) * 1000000ull, now;
+	struct lobby_guest guest = {
+		.role = PROTO_MAIN_AGAIN,
+		.name = "main",
+		.expect = &c->who,
+		.watch_fd = -1,
+		.or_taken_back = !c->went,
+	};
+	struct proto_hello hello;
+	int err;
+
+	*main = (struct stream){ .fd = -1 };
+	*urgent = (struct stream){ .fd = -1 };
+	do {
+		now = stream_now_ns();
+		if (timeout_ms >= 0)
+			timeout_ms = until > now ? (until - now) / 1000000 + 1 : 0;
+		err = lobby_wait(c->lobby, &guest, main, &hello, timeout_ms);
+		if (!err)
+			err = take_pair(c, &hello, main, urgent);
+		if (err) {
+			stream_close(main);
+			stream_close(urgent);
+		}
+	} while (err == -EAGAIN);
+	return err;
+}
+
+static void *receive_guests(void *arg)
+{
+	struct comeback *c = arg;
+	struct stream main, urgent;
+
+	while (!comeback_wait(c, &main, &urgent, -1)) {
+		kuf_say("the source of the VM is there again");
+		/* Connections end with whoever uses them. */
+		main.cancel = -1;
+		urgent.cancel = -1;
+		stream_source_replace(c->source, &main, &urgent);
+	}
+	lobby_close(c->lobby);
+	return NULL;
+}
+
+int comeback_start(struct comeback *c, struct stream_source *source)
+{
+	int err;
+
+	c->source = source;
+	c->went = true;
+	c->stop = eventfd(0, EFD_CLOEXEC);
+	if (c->stop < 0)
+		return kuf_error(-errno, "eventfd");
+	c->lobby->cancel = c->stop;
+	err = -pthread_create(&c->thread, NULL, receive_guests, c);
+	c->has_thread = !err;
+	if (err)
+		close(c->stop);
+	return err ? kuf_error(err, "a thread for connections") : 0;
+}
+
+void comeback_stop(struct comeback *c)
+{
+	u64 one = 1;
+
+	if (!c->has_thread)
+		return;
+	if (write(c->stop, &one, sizeof(one)) != sizeof(one))
+		kuf_error(-errno, "eventfd");
+	pthread_join(c->thread, NULL);
+	c->has_thread = false;
+	close(c->stop);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_COMEBACK_H
+#define KUF_COMEBACK_H
+
+#include <pthread.h>
+
+#include "lobby.h"
+
+/*
+ * The source of a VM connects once more, as its connections were cut: before the
+ * destination knows whether it may run the VM, or while its memory comes.
+ */
+struct stream_source;
+
+struct comeback {
+	struct lobby *lobby;
+	/* Who it has to be: session, the token that it was told at first, the epoch of GO. */
+	struct proto_hello who;
+	u64 pages;			/* of the VM */
+	bool went;			/* GO came before; then there is no taking back */
+
+	/* comeback_start() */
+	struct stream_source *source;
+	pthread_t thread;
+	bool has_thread;
+	int stop;			/* eventfd */
+};
+
+/*
+ * Waits until it is there and has said GO on @main; all others are told that they are
+ * wrong here.  @timeout_ms -1: for ever.  -ECONNABORTED after a message: it has taken the
+ * VM back; -ETIMEDOUT and -ECANCELED.
+ */
+int comeback_wait(struct comeback *c, struct stream *main, struct stream *urgent,
+		  int timeout_ms);
+
+/*
+ * A thread that does so again and again from now on, whether or not the connections that
+ * there are were noticed to be cut, and gives them to @source.
+ */
+int comeback_start(struct comeback *c, struct stream_source *source);
+/* Also for one that was never started. */
+void comeback_stop(struct comeback *c);
+
+#endif /* KUF_COMEBACK_H */

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The record of who owns a VM.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "crc32c.h"
+#include "file.h"
+#include "journal.h"
+
+#define MAGIC	"KUFOWNER"
+#define VERSION	1
+
+static_assert(sizeof(struct journal_record) == 48, "what is in files");
+
+static u32 record_crc(const struct journal_record *record)
+{
+	struct journal_record r = *record;
+
+	r.crc = 0;
+	return crc32c(0, &r, sizeof(r));
+}
+
+static int check(const struct journal *j, off_t size)
+{
+	const struct journal_record *r = &j->record;
+
+	if (size != sizeof(*r) || memcmp(r->magic, MAGIC, sizeof(r->magic)))
+		return kuf_error(0, "--journal=%s: this is no journal; name another file", j->path);
+	if (r->version != VERSION)
+		return kuf_error(0, "--journal=%s: of version %u; this kuf knows version %u",
+				 j->path, r->version, VERSION);
+	if (r->crc != record_crc(r) || r->reserved || r->owner < JOURNAL_HERE ||
+	    r->owner > JOURNAL_GIVEN_UP)
+		return kuf_error(0, "--journal=%s: damaged (CRC32C): who owns the VM is not known; remove it only if you know that nobody else runs it",
+				 j->path);
+	return 0;
+}
+
+int journal_open(struct journal *j, const char *path)
+{
+	struct stat st;
+	int fd, err;
+
+	*j = (struct journal){ .path = path };
+	if (!path)
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return kuf_error(-errno, "--journal=%s", path);
+	err = fstat(fd, &st) ? -errno : 0;
+	if (!err && st.st_size >= (off_t)sizeof(j->record))
+		err = file_read(fd, &j->record, sizeof(j->record), 0);
+	close(fd);
+	return err ? kuf_error(err, "--journal=%s", path) : check(j, st.st_size);
+}
+
+int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_owner owner)
+{
+	struct journal_record r = { .version = VERSION, .owner = owner, .epoch = epoch };
+	struct file_new f;
+	int err;
+
+	memcpy(r.magic, MAGIC, sizeof(r.magic));
+	memcpy(r.session, session, sizeof(r.session));
+	r.crc = record_crc(&r);
+	if (j->path) {
+		err = file_new_begin(&f, j->path);
+		if (err)
+			return err;
+		err = file_write(f.fd, &r, sizeof(r), 0);
+		if (err)
+			kuf_error(err, "%s", f.tmp);
+		err = file_new_end(&f, err);
+		if (err)
+			return err;
+	}
+	j->record = r;
+	return 0;
+}
+
+static bool is_of(const struct journal *j, const u8 *session)
+{
+	return !memcmp(j->record.session, session, sizeof(j->record.session));
+}
+
+static int of_another(const struct journal *j)
+{
+	return kuf_error(0, "--journal=%s is of another VM: name another file, or remove it if that VM is of no use any more",
+			 j->path);
+}
+
+int journal_may_begin(const struct journal *j)
+{
+	return j->record.owner == JOURNAL_NOBODY ? 0 : of_another(j);
+}
+
+int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch)
+{
+	const struct journal_record *r = &j->record;
+
+	if (r->owner == JOURNAL_NOBODY)
+		return 0;
+	if (!is_of(j, session))
+		return of_another(j);
+	if (r->owner != JOURNAL_HERE)
+		return kuf_error(0, "--journal=%s: in epoch %llu this VM %s, and may run there; remove the file only if you know that it does not",
+				 j->path, (unsigned long long)r->epoch,
+				 r->owner == JOURNAL_COMES ? "was another side's" :
+				 "was given to another side");
+	*epoch = r->epoch;
+	return 0;
+}
+
+int journal_may_come(const struct journal *j, const u8 *session, u64 epoch)
+{
+	const struct journal_record *r = &j->record;
+
+	if (r->owner == JOURNAL_NOBODY)
+		return 0;
+	if (!is_of(j, session))
+		return of_another(j);
+	if (r->epoch >= epoch)
+		return kuf_error(0, "--journal=%s: the VM that comes is of epoch %llu, but it was here in epoch %llu",
+				 j->path, (unsigned long long)epoch,
+				 (unsigned long long)r->epoch);
+	return 0;
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kuf recover: goes on with a move whose connections were cut.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control.h"
+#include "net.h"
+#include "options.h"
+
+enum { OPT_RETRY = 256, OPT_HELP };
+
+static const struct option long_options[] = {
+	{ "retry", required_argument, NULL, OPT_RETRY },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{}
+};
+
+static const char help[] =
+"usage: kuf recover SOCKET [ADDRESS] [OPTION...]\n"
+"\n"
+"For a VM that kuf send gave up before its connections were cut: has the kuf of\n"
+"SOCKET, which has its memory, connect again to the kuf that got the VM, where it\n"
+"listens, or at ADDRESS, if that leads there now. The guest, which waited for what was\n"
+"missing, goes on; if it did not know yet that it may run, it starts. Ends as kuf send.\n"
+"\n"
+"Only that same kuf is accepted: another one that listens there does not have the VM.\n"
+"kuf status SOCKET says recoverable for as long as this is to be done.\n"
+"\n"
+"  --retry=SEC       try so long, now and after each further cut (0: once)\n"
+"\n"
+"Exit status: 0 it moved; 1 there is nothing to recover; 2 wrong usage; 7 it is lost; 8\n"
+"the connections could not be made, or were cut again: it can be tried once more.\n";
+
+static int parse(struct control_request *r, const char **socket, int argc, char **argv)
+{
+	unsigned int retry = 0;
+	struct net_address to;
+	int option, err = 0;
+
+	while (!err && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (option) {
+		case OPT_RETRY:
+			err = options_parse_number("retry", optarg, 0, CONTROL_RETRY_MAX / 1000,
+						   &retry);
+			break;
+		case OPT_HELP:
+			fputs(help, stdout);
+			return 1;
+		default:
+			fputs("kuf recover --help shows all options\n", stderr);
+			return -EINVAL;
+		}
+	}
+	if (err)
+		return err;
+	r->retry_ms = retry * 1000ull;
+	if (optind + 1 != argc && optind + 2 != argc)
+		return kuf_error(0, "SOCKET is needed, and maybe ADDRESS; kuf recover --help says more");
+	*socket = argv[optind];
+	if (optind + 1 == argc)
+		return 0;
+	if (strlen(argv[optind + 1]) >= sizeof(r->text))
+		return kuf_error(0, "the address is too long");
+	strcpy(r->text, argv[optind + 1]);
+	return net_parse(&to, r->text);
+}
+
+int cmd_recover(int argc, char **argv)
+{
+	struct control_request request = { .op = CONTROL_RECOVER };
+	const char *socket = NULL;
+	int err;
+
+	err = parse(&request, &socket, argc, argv);
+	if (err)
+		return err > 0 ? KUF_EXIT_OK : KUF_EXIT_USAGE;
+	return control_move(socket, &request);
+}
