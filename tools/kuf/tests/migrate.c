@@ -4,11 +4,14 @@
  * before all of its memory is there; what is to be noticed is noticed.
  *
  * Arguments: unix (one vCPU, anon), smp (two, gmem), smp4 (four, shmem), tcp, break (faults
- * made on purpose), others (a source that dies, userfaultfd); all without.
+ * made on purpose), others (a source that dies, userfaultfd), recover (connections that
+ * are cut); all without.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <net/if.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +22,13 @@
 
 #include "guest.h"
 #include "kuf.h"
+#include "relay.h"
 
 #define CONTROL_A	"/tmp/kuf-control-a"
 #define CONTROL_B	"/tmp/kuf-control-b"
 #define UNIX_B		"unix:/tmp/kuf-stream-b"
 #define UNIX_C		"unix:/tmp/kuf-stream-c"
+#define UNIX_R		"unix:/tmp/kuf-stream-relay"
 #define TCP_B		"tcp:127.0.0.1:4441"
 #define TCP_C		"tcp:127.0.0.1:4442"
 #define LINUX		"--kernel=" TEST_KERNEL
@@ -33,6 +38,19 @@
 /* Where the guest runs first, second, third; who asks for the first move, and others. */
 static struct test_run a, b, c, asks_first, asks;
 static char nonce[40];
+
+/* What the relay says. */
+int kuf_error(int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("# ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	return err ?: -EINVAL;
+}
 
 static bool ended(const struct test_run *r, int status)
 {
@@ -245,6 +263,71 @@ static void test_uffd(void)
 	       test_disk_written(), "engine", "uffd");
 }
 
+static bool status_says(const char *control, const char *state)
+{
+	char *argv[8] = { TEST_KUF, "status", (char *)control };
+
+	test_start(&asks, argv);
+	test_finish(&asks);
+	return strstr(asks.console, state) || strstr(asks.said, state);
+}
+
+static int recover(const char *control, const char *address)
+{
+	char *argv[8] = { TEST_KUF, "recover", (char *)control, (char *)address };
+
+	test_start(&asks, argv);
+	test_finish(&asks);
+	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
+}
+
+/* The network fails: before the VM was given up, and when its memory is on its way. */
+static void test_recover(void)
+{
+	static const char *const more[] = { DISK, "--policy=background", "--control=" CONTROL_B,
+					    "--journal=/tmp/kuf-journal-b", NULL };
+	/* READY */
+	struct relay early = { .listen = UNIX_R, .to = UNIX_B, .act = RELAY_CUT,
+			       .to_source = true, .frame = 1, .cuts = 1 };
+	struct relay late = { .listen = UNIX_R, .to = UNIX_B, .act = RELAY_CUT, .frame = 300,
+			      .cuts = 1 };
+	bool ok;
+	int sent;
+
+	boot("1", "anon");
+	unlink("/tmp/kuf-journal-b");
+	receive(&b, UNIX_B, more);
+	relay_start(&early);
+	sent = send_to(CONTROL_A, UNIX_R, NULL);
+	test_finish(&b);
+	relay_join(&early);
+	ok = sent == KUF_EXIT_FAILED && ended(&b, KUF_EXIT_FAILED) && !b.console[0] &&
+	     strstr(b.said, "the source goes on with the VM") &&
+	     test_wait_for(&a, "generation 4.");
+	result(ok, "taken-back", "unix");
+
+	receive(&b, UNIX_B, more);
+	relay_start(&late);
+	sent = send_to(CONTROL_A, UNIX_R, NULL);
+	test_wait_said(&b, "the source of the VM is gone");
+	ok = sent == KUF_EXIT_CUT && status_says(CONTROL_A, "recoverable") &&
+	     status_says(CONTROL_B, "recoverable") &&
+	     send_to(CONTROL_A, UNIX_B, NULL) == KUF_EXIT_FAILED;
+	ok &= recover(CONTROL_A, "unix:/tmp/kuf-nobody") == KUF_EXIT_CUT;
+	relay_join(&late);
+	ok &= recover(CONTROL_A, UNIX_B) == KUF_EXIT_OK;
+	if (!ok)
+		kill(b.pid, SIGTERM);
+	test_finish(&a);
+	test_finish(&b);
+	lines("a", &a, "sent: ");
+	lines("b", &b, "received: ");
+	lines("b", &b, "lazy: ");
+	result(ok && ended(&a, KUF_EXIT_OK) && ended(&b, KUF_EXIT_OK) && clean(&b) &&
+	       strstr(b.console, nonce) && strstr(b.console, "guest: ok") &&
+	       strstr(b.said, "received: 0 wrong") && test_disk_written(), "recovered", "unix");
+}
+
 int main(int argc, char **argv)
 {
 	bool all = argc < 2;
@@ -253,14 +336,15 @@ int main(int argc, char **argv)
 	bool smp4 = all || !strcmp(argv[1], "smp4");
 	bool by_tcp = all || !strcmp(argv[1], "tcp");
 	bool breaks = all || !strcmp(argv[1], "break");
+	bool recovers = all || !strcmp(argv[1], "recover");
 	bool others = all || !strcmp(argv[1], "others");
 
-	if (!by_unix && !smp && !smp4 && !by_tcp && !breaks && !others) {
-		printf("Bail out! unix, smp, smp4, tcp, break or others, not %s\n", argv[1]);
+	if (!by_unix && !smp && !smp4 && !by_tcp && !breaks && !others && !recovers) {
+		printf("Bail out! unix, smp, smp4, tcp, break, others or recover, not %s\n", argv[1]);
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(3 * by_unix + 2 * smp + 2 * smp4 + 2 * by_tcp + 3 * breaks + 2 * others);
+	ktap_plan(3 * by_unix + 2 * smp + 2 * smp4 + 2 * by_tcp + 3 * breaks + 2 * others + 2 * recovers);
 	if (by_unix) {
 		boot("1", "anon");
 		test_refusals("unix");
@@ -294,5 +378,7 @@ int main(int argc, char **argv)
 		test_cut();
 		test_uffd();
 	}
+	if (recovers)
+		test_recover();
 	return ktap_end();
 }

@@ -56,16 +56,22 @@ static u64 next_random(void)
 	return random_state;
 }
 
-static void cut(void)
+static void cut_pair(int pair)
 {
 	int i;
 
-	for (i = 0; i < 4; i++) {
+	for (i = 2 * pair; i < 2 * pair + 2; i++) {
 		if (ways[i].from >= 0)
 			close(ways[i].from);
 		ways[i].from = -1;
 		ways[i].to = -1;
 	}
+}
+
+static void cut(void)
+{
+	cut_pair(0);
+	cut_pair(1);
 }
 
 /* All of it; the receiver takes it sooner or later, or is gone. */
@@ -242,10 +248,13 @@ static bool pass(struct relay *r, struct way *w, bool chosen)
 		size = sizeof(h) + h.length;
 		if (w->n - at < size)
 			break;
-		if (chosen && w->frames == r->frame) {
+		if (chosen && w->frames == r->frame && !(r->cuts && r->done_cuts == r->cuts)) {
 			act(r, w, w->in + at, size);
-			if (w->from < 0)
+			if (w->from < 0) {
+				r->frame = r->every;
+				r->done_cuts++;
 				return true;
+			}
 		} else {
 			put_frame(w, w->in + at, size);
 			r->after += chosen && r->acted;
@@ -260,13 +269,32 @@ static bool pass(struct relay *r, struct way *w, bool chosen)
 	return true;
 }
 
+/* With cuts: others may come in place of those that are closed. */
+static bool go_on(struct relay *r, int i)
+{
+	bool open = pass(r, &ways[i], i / 2 == r->urgent && i % 2 == r->to_source);
+
+	if (!open && r->cuts)
+		cut_pair(i / 2);
+	return open || r->cuts;
+}
+
 static void join_up(struct relay *r, int pair)
 {
 	struct net_address to;
-	int a = net_accept(listen_fd), b;
+	int a = net_accept(listen_fd), b, i;
 
 	net_parse(&to, r->to);
 	b = net_connect(&to, 1000, -1);
+	if (r->cuts && (a < 0 || b < 0)) {
+		close(a);
+		close(b);
+		return;
+	}
+	for (i = 2 * pair; i < 2 * pair + 2; i++) {
+		ways[i].n = 0;
+		ways[i].frames = 0;
+	}
 	ways[pair * 2].from = a;
 	ways[pair * 2].to = b;
 	ways[pair * 2 + 1].from = b;
@@ -281,19 +309,22 @@ static void *relay(void *arg)
 	bool open = true;
 
 	while (open) {
+		/* Two connections may come anew. */
+		if (r->cuts && ways[0].from < 0 && ways[2].from < 0)
+			pairs = 0;
 		for (i = 0; i < 4; i++)
 			fds[i] = (struct pollfd){ ways[i].from, POLLIN };
 		fds[4] = (struct pollfd){ pairs < 2 ? listen_fd : -1, POLLIN };
 		fds[5] = (struct pollfd){ stop_fd, POLLIN };
-		n = poll(fds, 6, r->acted && r->act > RELAY_LAST_HARMLESS ? PATIENCE_MS : -1);
+		n = poll(fds, 6, r->acted && r->act > RELAY_LAST_HARMLESS && !r->cuts ?
+				 PATIENCE_MS : -1);
 		if (!n || fds[5].revents)
 			break;
 		if (fds[4].revents)
 			join_up(r, pairs++);
 		for (i = 0; i < 4; i++) {
 			if (fds[i].revents && ways[i].from >= 0)
-				open &= pass(r, &ways[i], (i / 2 == r->urgent) &&
-							  (i % 2 == r->to_source));
+				open &= go_on(r, i);
 		}
 	}
 	cut();

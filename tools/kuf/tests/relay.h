@@ -44,9 +44,12 @@ struct relay {
 	bool urgent, to_source;		/* which connection, which way */
 	u32 frame;			/* the number of the frame */
 	u64 seed;
+	unsigned int cuts;		/* RELAY_CUT, RELAY_TRUNCATE: so often, and then no more */
+	u32 every;			/* after the first: so many frames later */
 
 	/* After relay_join(). */
 	bool acted;
+	unsigned int done_cuts;
 	u32 after;			/* frames that way that came later */
 };
 
