@@ -173,6 +173,7 @@ static void begin_again(struct stream_side *side, const struct stream *next)
 	side->again = side->first;
 	side->again_end = side->end;
 	side->again_page = 0;
+	side->newest = side->first;
 }
 
 static void take_over(struct stream_source *ss)
@@ -263,7 +264,7 @@ static int request(void *source, const struct kuf_request *request)
 		return -EINVAL;
 	/* Later, or never: who needs it waits. */
 	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES ||
-	    side->end - side->first == STREAM_SOURCE_ASKED)
+	    side->end - side->first == STREAM_SOURCE_ASKED || side->again != side->again_end)
 		return -EAGAIN;
 	if (side->nr_batch == PROTO_RANGES)
 		flush_side(side);
@@ -294,6 +295,8 @@ static bool answered(struct stream_side *side, u64 gpa, u64 len)
 		if ((a->missing & mask) != mask)
 			continue;
 		a->missing &= ~mask;
+		if (!a->missing && (s32)(i + 1 - side->newest) > 0)
+			side->newest = i + 1;
 		while (side->first != side->end &&
 		       !side->asked[side->first % STREAM_SOURCE_ASKED].missing)
 			side->first++;
@@ -316,10 +319,13 @@ static u64 deadline(const struct stream_source *ss, const struct stream_side *si
 	return begin + ss->timeout_ms * 1000000ull;
 }
 
-/* Whoever says nothing at all may have been stopped, and lost no reply. */
-static bool stands_still(const struct stream_source *ss, u64 since)
+/*
+ * An origin replies in the order in which it was asked.  If what was asked for later did
+ * not come either it may have been stopped for a while, and has lost no reply.
+ */
+static bool stands_still(const struct stream_side *side)
 {
-	return ss->sides[MAIN].last_ns < since && ss->sides[URGENT].last_ns < since;
+	return (s32)(side->newest - side->first) <= 0;
 }
 
 static int check_time(struct stream_source *ss)
@@ -334,7 +340,7 @@ static int check_time(struct stream_source *ss)
 		if (deadline(ss, side) > now)
 			continue;
 		a = &side->asked[side->first % STREAM_SOURCE_ASKED];
-		if (stands_still(ss, a->time_ns))
+		if (stands_still(side))
 			return cut(ss);
 		ss->counts.wrong_pages++;
 		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
@@ -410,6 +416,7 @@ static int make_fault(struct stream_source *ss, u64 gpa, const u8 **data)
 		(unsigned long long)gpa);
 	switch (ss->fault) {
 	case BREAK_DROP:
+		ss->sides[URGENT].newest = ss->sides[URGENT].end;
 		return 1;
 	case BREAK_FLIP:
 		memcpy(ss->page, *data, PAGE_SIZE);

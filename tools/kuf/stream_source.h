@@ -34,6 +34,7 @@ struct stream_side {
 	struct proto_range batch[PROTO_RANGES];	/* not put into a frame yet */
 	u32 nr_batch;
 	u64 last_ns;		/* when something came */
+	u32 newest;		/* behind the last one in @asked of which all came */
 	/* After a cut: from where to where in @asked all is to be asked for once more. */
 	u32 again, again_end, again_page;
 };

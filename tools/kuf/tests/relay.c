@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,6 +193,8 @@ static void act(struct relay *r, struct way *w, u8 *frame, u32 size)
 	u8 garbage[200];
 	u32 i;
 
+	if (r->pid && !r->acted)
+		kill(r->pid, r->signal);
 	r->acted = true;
 	random_state = r->seed;
 	switch (r->act) {

@@ -2,6 +2,8 @@
 #ifndef KUF_TESTS_RELAY_H
 #define KUF_TESTS_RELAY_H
 
+#include <sys/types.h>
+
 #include "proto.h"
 
 /*
@@ -45,6 +47,8 @@ struct relay {
 	u32 frame;			/* the number of the frame */
 	u64 seed;
 	unsigned int cuts;		/* RELAY_CUT, RELAY_TRUNCATE: so often, and then no more */
+	pid_t pid;			/* if not 0: gets @signal before the frame goes on */
+	int signal;
 	u32 every;			/* after the first: so many frames later */
 
 	/* After relay_join(). */

@@ -75,10 +75,25 @@ static u64 word_of(u64 page, u64 i)
  * The source.
  */
 
+static void set_runs(struct world *w, int who, unsigned int runs)
+{
+	if (w->runs)
+		__atomic_store_n(&w->runs[who], runs, __ATOMIC_SEQ_CST);
+}
+
+static int record(struct world *w, int who, u64 epoch, enum journal_owner owner)
+{
+	u8 session[PROTO_ID_SIZE];
+
+	memset(session, 0xab, sizeof(session));
+	return journal_write(&w->journal[who], session, epoch, owner);
+}
+
 static int pause_vm(void *vm)
 {
 	struct world *w = vm;
 
+	set_runs(w, 0, 0);
 	w->paused = true;
 	return 0;
 }
@@ -100,7 +115,7 @@ static int offer(void *vm, u64 epoch)
 
 	w->offers++;
 	w->epoch = epoch;
-	return 0;
+	return record(w, 0, epoch, JOURNAL_HERE);
 }
 
 static int give_up(void *vm, u64 epoch)
@@ -110,7 +125,7 @@ static int give_up(void *vm, u64 epoch)
 	if (w->error == WORLD_NO_GIVE_UP)
 		return kuf_error(-EIO, "the disk");
 	w->gave_up = true;
-	return 0;
+	return record(w, 0, epoch, JOURNAL_GIVEN_UP);
 }
 
 static void resume_vm(void *vm)
@@ -118,6 +133,7 @@ static void resume_vm(void *vm)
 	struct world *w = vm;
 
 	w->resumed = true;
+	set_runs(w, 0, 1);
 }
 
 static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
@@ -161,6 +177,8 @@ static void *run_source(void *arg)
 	w->source_err = outgoing_run(&w->out, &w->to);
 	while (w->out.phase == OUTGOING_CUT && w->recovered < w->recovers) {
 		w->recovered++;
+		if (w->part == WORLD_SOURCE)
+			usleep(50000);
 		if (net_parse(&again, w->recover_at))
 			die(w->recover_at);
 		w->source_err = outgoing_recover(&w->out, &again);
@@ -253,6 +271,11 @@ static int receive(struct world *w)
 	int err = incoming_accept(&w->in, 5000);
 
 	if (!err)
+		err = journal_may_come(&w->journal[1], w->in.hello.session,
+				       w->in.hello.epoch + 1);
+	if (!err)
+		err = record(w, 1, w->in.hello.epoch + 1, JOURNAL_COMES);
+	if (!err)
 		err = incoming_receive(&w->in);
 	if (!err)
 		err = load(w);
@@ -267,6 +290,9 @@ static int receive(struct world *w)
 		incoming_abort(&w->in, "the test says so");
 		return err;
 	}
+	if (record(w, 1, w->in.hello.epoch + 1, JOURNAL_HERE))
+		die(w->journals[1]);
+	set_runs(w, 1, 1);
 	incoming_started(&w->in, stream_now_ns());
 	stream_source_start(&w->ss);
 	if (comeback_start(&w->in.comeback, &w->ss))
@@ -298,11 +324,12 @@ void world_listen(struct world *w)
 	world_said[0] = '\0';
 	if (net_parse(&w->at, w->listen))
 		die(w->listen);
-	w->listen_fd = net_listen(&w->at);
+	w->listen_fd = w->part == WORLD_SOURCE ? dup(0) : net_listen(&w->at);
 	w->stop = eventfd(0, EFD_CLOEXEC);
 	if (w->listen_fd < 0 || w->stop < 0)
 		die(world_said);
-	net_say_address(w->listen_fd, &w->at, w->to_text);
+	if (w->part != WORLD_SOURCE)
+		net_say_address(w->listen_fd, &w->at, w->to_text);
 
 	w->source = (struct mem){ .size = w->mem_size ?: WORLD_MEM, .fd = -1 };
 	w->source.area = source_memory();
@@ -314,7 +341,14 @@ int world_start(struct world *w)
 		die(w->to_text);
 	incoming_init(&w->in, w->listen_fd, -1);
 	w->in.go_timeout_ms = w->go_timeout_ms ?: 300;
-	if (pthread_create(&w->source_thread, NULL, run_source, w))
+	if (journal_open(&w->journal[0], w->journals[0]) ||
+	    journal_open(&w->journal[1], w->journals[1]))
+		return -EINVAL;
+	if (w->part == WORLD_SOURCE) {
+		run_source(w);
+		return w->source_err;
+	}
+	if (w->part == WORLD_BOTH && pthread_create(&w->source_thread, NULL, run_source, w))
 		die("pthread_create");
 	return receive(w);
 }
@@ -399,7 +433,8 @@ int world_end(struct world *w)
 	}
 	incoming_free(&w->in);
 	net_unlisten(&w->at, w->listen_fd);
-	pthread_join(w->source_thread, NULL);
+	if (w->part == WORLD_BOTH)
+		pthread_join(w->source_thread, NULL);
 	close(w->stop);
 	return w->source_err;
 }

@@ -7,6 +7,7 @@
 #include <kuf/kuf.h>
 
 #include "incoming.h"
+#include "journal.h"
 #include "outgoing.h"
 #include "stream_source.h"
 
@@ -26,8 +27,14 @@ enum world_error {		/* where somebody fails on purpose */
 	WORLD_VANISH,		/* the destination vanishes instead of READY */
 };
 
+enum world_part { WORLD_BOTH, WORLD_SOURCE, WORLD_DESTINATION };
+
 struct world {
 	/* Before world_start(). */
+	enum world_part part;	/* of a world of two processes */
+	const char *journals[2];	/* of source and destination, or NULL */
+	/* Who runs the VM: source, destination; for others to see, or NULL. */
+	unsigned int *runs;
 	const char *listen;	/* an address */
 	const char *connect;	/* another one for the source, or NULL: where it listens */
 	enum world_error error;
@@ -55,6 +62,7 @@ struct world {
 	char to_text[NET_TEXT_MAX];
 	pthread_t source_thread;
 	int source_err;
+	struct journal journal[2];
 	bool paused, resumed, gave_up, done;
 	unsigned int offers, recovered;
 	u64 epoch;		/* of the last offer */

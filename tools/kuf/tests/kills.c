@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Source and destination in a process each, one of which is killed, or stopped for a
+ * while: before a frame goes on, or at any time.  What they have recorded, and what the
+ * other one does, leaves the VM with one owner at most; one that was only stopped gets
+ * all of its memory.
+ *
+ * Arguments: how many rounds (24), and the first one's number.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "relay.h"
+#include "world.h"
+
+#define MEM		(1ul << 20)
+#define PAGES		(MEM / PAGE_SIZE)
+#define RELAY		"unix:/tmp/kuf-kills-relay"
+#define LISTEN		"unix:/tmp/kuf-kills"
+#define JOURNAL_A	"/tmp/kuf-kills-a"
+#define JOURNAL_B	"/tmp/kuf-kills-b"
+#define STOPPED_US	300000
+
+/* What the processes tell each other. */
+static struct {
+	unsigned int runs[2];
+	bool listens, begin, alone;
+	/* At their end; of one that was killed nothing. */
+	bool given_up, paused, resumed, source_ended, destination_ended;
+	enum outgoing_phase phase;
+	int service_err;
+	u64 present, wrong;
+} *shared;
+
+enum { SOURCE, DESTINATION };
+
+static u64 mix(u64 x)
+{
+	x = (x + 1) * 0x9e3779b97f4a7c15;
+	x ^= x >> 29;
+	return x * 0xd1342543de82ef95;
+}
+
+static bool is_set(bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static void set(bool *flag)
+{
+	__atomic_store_n(flag, true, __ATOMIC_RELEASE);
+}
+
+static void wait_until(bool *flag, unsigned int ms)
+{
+	while (!is_set(flag) && ms--)
+		usleep(1000);
+}
+
+static void be_source(void)
+{
+	static struct world w = {
+		.part = WORLD_SOURCE, .listen = LISTEN, .connect = RELAY, .recover_at = RELAY,
+		.recovers = 10, .mem_size = MEM, .journals = { JOURNAL_A },
+	};
+
+	w.runs = shared->runs;
+	world_listen(&w);
+	wait_until(&shared->begin, 5000);
+	world_start(&w);
+	shared->given_up = w.out.given_up;
+	shared->paused = w.paused;
+	shared->resumed = w.resumed;
+	shared->phase = w.out.phase;
+	set(&shared->source_ended);
+	_exit(0);
+}
+
+/* Until all is there, or nobody is left to bring it. */
+static void be_destination(void)
+{
+	static struct world w = {
+		.part = WORLD_DESTINATION, .listen = LISTEN, .mem_size = MEM,
+		.policy = KUF_EAGER, .timeout_ms = 100, .go_timeout_ms = 1500,
+		.journals = { NULL, JOURNAL_B },
+	};
+
+	w.runs = shared->runs;
+	world_listen(&w);
+	set(&shared->listens);
+	if (!world_start(&w)) {
+		while (!is_set(&shared->alone) && !w.service_err &&
+		       READ_ONCE(w.ss.end) != STREAM_SOURCE_COMPLETE)
+			usleep(1000);
+		shared->present = world_present(&w);
+		shared->wrong = world_wrong(&w);
+		shared->service_err = w.service_err;
+	}
+	set(&shared->destination_ended);
+	if (is_set(&shared->alone) || w.ss.end == STREAM_SOURCE_COMPLETE)
+		_exit(0);
+	printf("# the destination says: %s", world_said);
+	fflush(stdout);
+	_exit(0);
+}
+
+static pid_t start(void (*be)(void))
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		be();
+	return pid;
+}
+
+static bool reap(pid_t pid, unsigned int ms)
+{
+	while (ms--) {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return true;
+		usleep(1000);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return false;
+}
+
+/* Who may run the VM when it is begun anew from what was recorded there? */
+static bool may_begin(const char *path, bool *damaged)
+{
+	struct journal j;
+	u8 session[PROTO_ID_SIZE];
+	u64 epoch = 0;
+
+	memset(session, 0xab, sizeof(session));
+	*damaged = journal_open(&j, path);
+	/* What is not there says nothing about it. */
+	return !*damaged && j.record.owner != JOURNAL_NOBODY &&
+	       !journal_may_go_on(&j, session, &epoch);
+}
+
+static const char *judge(int victim, int signal)
+{
+	bool damaged_a, damaged_b, a, b, ran_b = shared->runs[1];
+	struct journal j;
+	u8 session[PROTO_ID_SIZE];
+
+	memset(session, 0xab, sizeof(session));
+	a = may_begin(JOURNAL_A, &damaged_a);
+	b = may_begin(JOURNAL_B, &damaged_b);
+	if (damaged_a || damaged_b)
+		return "a damaged journal";
+	if (a && b)
+		return "both journals let the VM begin";
+	if (shared->runs[0] && ran_b)
+		return "two owners";
+	if (a && ran_b)
+		return "the source could begin what runs at the destination";
+	if (shared->wrong)
+		return "wrong memory";
+	if (ran_b && !b)
+		return "it ran at the destination without a record";
+	/* The same offer must not be taken once more. */
+	if (ran_b && (journal_open(&j, JOURNAL_B) ||
+		      !journal_may_come(&j, session, j.record.epoch)))
+		return "the destination could run it twice";
+	if (signal == SIGSTOP && !shared->source_ended)
+		return "the source does not end";
+	if (shared->source_ended && shared->paused && shared->given_up == shared->resumed)
+		return shared->given_up ? "given up, and it goes on" : "nobody has it";
+	if (shared->source_ended && shared->given_up && shared->runs[0])
+		return "given up, and it runs";
+	if (signal == SIGSTOP && ran_b && (shared->present != PAGES || shared->service_err ||
+					   shared->phase != OUTGOING_DONE))
+		return "its memory did not come";
+	if (signal == SIGKILL && victim == DESTINATION && shared->given_up &&
+	    shared->phase != OUTGOING_CUT && shared->phase != OUTGOING_DONE)
+		return "the source did not keep it";
+	return NULL;
+}
+
+static unsigned int outcomes[2][2][3];	/* victim; killed; stayed, moved, lost */
+
+static bool one(u64 number)
+{
+	u64 x = mix(number);
+	int victim = x & 1, signal = x & 2 ? SIGKILL : SIGSTOP;
+	bool at_frame = x >> 2 & 1, hit;
+	struct relay r = {
+		.listen = RELAY, .to = LISTEN, .act = RELAY_NOTHING, .cuts = 1, .signal = signal,
+		.urgent = x >> 3 & 1 && x >> 4 & 1, .to_source = x >> 5 & 1,
+		.frame = (x >> 8) % 12, .seed = 1,
+	};
+	pid_t pids[2];
+	const char *why;
+	bool ended;
+
+	memset(shared, 0, sizeof(*shared));
+	shared->runs[0] = 1;
+	unlink(JOURNAL_A);
+	unlink(JOURNAL_B);
+	unlink("/tmp/kuf-kills");
+	pids[SOURCE] = start(be_source);
+	pids[DESTINATION] = start(be_destination);
+	wait_until(&shared->listens, 5000);
+	if (at_frame)
+		r.pid = pids[victim];
+	else
+		r.frame = ~0u;
+	relay_start(&r);
+	set(&shared->begin);
+	if (!at_frame) {
+		usleep((x >> 16) % 20000);
+		kill(pids[victim], signal);
+	}
+	if (signal == SIGSTOP) {
+		usleep(STOPPED_US);
+		kill(pids[victim], SIGCONT);
+	}
+	ended = reap(pids[SOURCE], 10000);
+	/* What was on its way may come yet. */
+	if (signal == SIGKILL)
+		usleep(50000);
+	if (signal == SIGKILL || !shared->given_up || shared->phase != OUTGOING_DONE)
+		set(&shared->alone);
+	ended &= reap(pids[DESTINATION], 10000);
+	hit = !at_frame || r.acted;
+	relay_join(&r);
+	why = ended ? judge(victim, signal) : "it does not end";
+	outcomes[victim][signal == SIGKILL][shared->runs[1] ? 1 : shared->runs[0] ? 0 : 2]++;
+	if (why)
+		printf("# %llu: %s: %s %s, %s, %s to %s, frame %u, hit %d; runs %u %u, given up %d, phase %s, %llu pages\n",
+		       (unsigned long long)number, why, victim ? "destination" : "source",
+		       signal == SIGKILL ? "killed" : "stopped", at_frame ? "at a frame" : "any time",
+		       r.urgent ? "urgent" : "main", r.to_source ? "source" : "destination",
+		       r.frame, hit, shared->runs[0], shared->runs[1], shared->given_up,
+		       outgoing_phase_name(shared->phase), (unsigned long long)shared->present);
+	return !why;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int nr = argc > 1 ? atoi(argv[1]) : 24, bad = 0, i, j;
+	u64 first = argc > 2 ? atoll(argv[2]) : 0, n;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ktap_plan(1);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	if (shared == MAP_FAILED)
+		return 1;
+	for (n = first; n < first + nr; n++)
+		bad += !one(n);
+	for (i = 0; i < 4; i++) {
+		const unsigned int *o = outcomes[i / 2][i % 2];
+
+		printf("# %s %s: %u stayed, %u moved, %u on neither side\n",
+		       i / 2 ? "destination" : "source", i % 2 ? "killed" : "stopped", o[0], o[1],
+		       o[2]);
+	}
+	for (i = 0, j = 0; i < 4; i++)
+		j += !!outcomes[i / 2][i % 2][1];
+	ktap_result(!bad && j == 4, "rounds");
+	return ktap_end();
+}
