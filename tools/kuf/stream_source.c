@@ -400,7 +400,7 @@ static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u
 				     "was let go before its content came");
 		ss->crcs[page] = crc;
 		ss->came[page / 8] |= 1 << page % 8;
-		ss->nr_came++;
+		__atomic_fetch_add(&ss->nr_came, 1, __ATOMIC_RELAXED);
 		++*counter;
 	}
 	return 0;
