@@ -73,7 +73,7 @@ static const char *judge(int err, const char *why)
 	if (runs_there && err)
 		return "it came, and an error";
 	/* Told, and not by its own patience. */
-	if (world_heard("Connection timed out"))
+	if (world.in.ready_ns && err == -ETIMEDOUT)
 		return "it waited in vain";
 	return NULL;
 }
