@@ -85,6 +85,11 @@ echo "# nothing" >"$out/bad"
 try plot-refuses-empty-files fails 1 'no pages' "$kuf" plot "$out/bad" "$out/bad.png"
 try plot-says-what-is-missing fails 1 'apt-get install gnuplot' env PATH=/none "$kuf" plot "$out/trace" "$out/bad.png"
 try status-of-nobody fails 1 'No such file' "$kuf" status "$out/none"
+try recover-of-nobody fails 1 'No such file' "$kuf" recover "$out/none"
+try recover-usage fails 2 'SOCKET is needed' "$kuf" recover
+try recover-address fails 2 'tcp:HOST:PORT' "$kuf" recover "$out/none" nowhere
+echo "no journal" >"$out/bad"
+try journal-of-others fails 1 'name another file' "$kuf" recv --listen=unix:"$out/at" --journal="$out/bad"
 try status-usage fails 2 'usage: kuf status' "$kuf" status
 # A machine with a KVM of ours is not to be expected here, and one without must be told so.
 doctor()

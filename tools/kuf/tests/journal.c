@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The record of who owns a VM: what is read back, what is refused, and what it allows.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "crc32c.h"
+#include "guest.h"
+#include "journal.h"
+
+#define FILE_NAME	"/tmp/kuf-journal-test"
+
+static const u8 mine[16] = "this VM's", other[16] = "another VM's";
+static char said[600];
+
+int kuf_error(int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(said, sizeof(said), fmt, ap);
+	va_end(ap);
+	return err ?: -EINVAL;
+}
+
+static bool put(const void *data, size_t size)
+{
+	int fd = open(FILE_NAME, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	bool ok = fd >= 0 && write(fd, data, size) == (ssize_t)size;
+
+	close(fd);
+	return ok;
+}
+
+static bool refused(const void *data, size_t size, const char *text)
+{
+	struct journal j;
+
+	said[0] = '\0';
+	return put(data, size) && journal_open(&j, FILE_NAME) == -EINVAL && strstr(said, text) &&
+	       strstr(said, FILE_NAME);
+}
+
+static void test_file(struct journal_record *r)
+{
+	struct journal j, again;
+
+	unlink(FILE_NAME);
+	ktap_result(!journal_open(&j, FILE_NAME) && j.record.owner == JOURNAL_NOBODY &&
+		    !journal_write(&j, mine, 7, JOURNAL_HERE) &&
+		    !journal_write(&j, mine, 8, JOURNAL_GIVEN_UP) &&
+		    !journal_open(&again, FILE_NAME) && again.record.epoch == 8 &&
+		    again.record.owner == JOURNAL_GIVEN_UP &&
+		    !memcmp(again.record.session, mine, sizeof(mine)), "written");
+	*r = again.record;
+	/* Nobody can write there: what was recorded stays. */
+	j.path = "/tmp/kuf-no-such-directory/journal";
+	ktap_result(journal_write(&j, mine, 9, JOURNAL_HERE) == -ENOENT && j.record.epoch == 8,
+		    "not written");
+	j.path = NULL;
+	ktap_result(!journal_write(&j, mine, 9, JOURNAL_HERE) && j.record.epoch == 9,
+		    "in memory");
+}
+
+static void test_damage(const struct journal_record *good)
+{
+	struct journal_record r;
+	unsigned int i, bad = 0;
+	u8 bytes[sizeof(r) + 1] = {};
+	struct journal j;
+
+	for (i = 0; i < sizeof(r) * 8; i++) {
+		memcpy(bytes, good, sizeof(r));
+		bytes[i / 8] ^= 1 << i % 8;
+		bad += !refused(bytes, sizeof(r), "--journal=");
+	}
+	memcpy(bytes, good, sizeof(r));
+	for (i = 0; i < sizeof(r); i++)
+		bad += !refused(bytes, i, "no journal");
+	bad += !refused(bytes, sizeof(bytes), "no journal");
+	ktap_result(!bad, "damaged");
+	r = *good;
+	r.owner = JOURNAL_GIVEN_UP + 1;
+	r.crc = 0;
+	r.crc = crc32c(0, &r, sizeof(r));
+	bad = !refused(&r, sizeof(r), "damaged");
+	r = *good;
+	r.version++;
+	bad += !refused(&r, sizeof(r), "of version 2");
+	bad += !(put(good, sizeof(*good)) && !journal_open(&j, FILE_NAME));
+	ktap_result(!bad, "not known");
+}
+
+static struct journal of(enum journal_owner owner, u64 epoch)
+{
+	struct journal j = { .path = "FILE", .record = { .owner = owner, .epoch = epoch } };
+
+	memcpy(j.record.session, mine, sizeof(mine));
+	return j;
+}
+
+static void test_rules(void)
+{
+	struct journal none = {}, here = of(JOURNAL_HERE, 5), comes = of(JOURNAL_COMES, 5);
+	struct journal given = of(JOURNAL_GIVEN_UP, 5);
+	u64 epoch = 0;
+
+	ktap_result(!journal_may_begin(&none) && journal_may_begin(&here) &&
+		    journal_may_begin(&comes) && journal_may_begin(&given), "begin");
+	ktap_result(!journal_may_go_on(&none, mine, &epoch) && !epoch &&
+		    !journal_may_go_on(&here, mine, &epoch) && epoch == 5 &&
+		    journal_may_go_on(&here, other, &epoch) &&
+		    journal_may_go_on(&comes, mine, &epoch) &&
+		    journal_may_go_on(&given, mine, &epoch) && strstr(said, "was given to"),
+		    "go on");
+	ktap_result(!journal_may_come(&none, mine, 1) && journal_may_come(&here, mine, 5) &&
+		    journal_may_come(&comes, mine, 5) && journal_may_come(&given, mine, 4) &&
+		    !journal_may_come(&here, mine, 6) && !journal_may_come(&comes, mine, 6) &&
+		    !journal_may_come(&given, mine, 6) && journal_may_come(&given, other, 6),
+		    "come");
+}
+
+int main(void)
+{
+	struct journal_record r;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ktap_plan(8);
+	test_file(&r);
+	test_damage(&r);
+	test_rules();
+	unlink(FILE_NAME);
+	return ktap_end();
+}
