@@ -53,7 +53,7 @@ static int take_urgent(struct comeback *c, struct proto_hello *answer, struct st
 
 	err = lobby_wait(c->lobby, &guest, urgent, &hello, HELLO_MS);
 	if (err)
-		return err == -ECANCELED ? err : kuf_error(err, "waiting for the urgent connection");
+		return err == -ECANCELED ? err : kuf_error(err, "waiting for 'urgent'");
 	return greet(urgent, answer, PROTO_URGENT);
 }
 

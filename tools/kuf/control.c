@@ -209,9 +209,9 @@ static int start_job(struct control *c, int fd, const struct control_request *re
 	if (vm_is_stopped(&c->machine->vm))
 		return kuf_error(-ESRCH, "the VM has ended");
 	if (__atomic_load_n(&c->machine->waits_for_go, __ATOMIC_ACQUIRE))
-		return kuf_error(-EBUSY, "the VM does not run here yet: its source has not given it up");
+		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (request->op == CONTROL_RECOVER && c->outgoing.phase != OUTGOING_CUT)
-		return kuf_error(-EINVAL, "nothing is to be recovered: the VM was not given up, or its connections are there");
+		return kuf_error(-EINVAL, "nothing is to be recovered (see kuf status)");
 	if (request->op != CONTROL_RECOVER && c->outgoing.given_up)
 		return kuf_error(-EBUSY, "the VM was given up: kuf recover connects to it again");
 	c->request = *request;

@@ -148,7 +148,8 @@ int incoming_go(struct incoming *in)
 	err = wait_go(in);
 	/* Whatever else went wrong: GO may have been sent. */
 	if (err && err != -ECONNABORTED && err != -ECANCELED) {
-		kuf_say("the source may have given the VM up: it stands still here, until the source connects again (kuf recover there)");
+		kuf_say("the source may have given the VM up, or not: it stands still here,");
+		kuf_say("until the source connects again (kuf recover there)");
 		stream_close(&in->main);
 		stream_close(&in->urgent);
 		err = comeback_wait(&in->comeback, &in->main, &in->urgent,

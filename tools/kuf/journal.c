@@ -37,7 +37,7 @@ static int check(const struct journal *j, off_t size)
 				 j->path, r->version, VERSION);
 	if (r->crc != record_crc(r) || r->reserved || r->owner < JOURNAL_HERE ||
 	    r->owner > JOURNAL_GIVEN_UP)
-		return kuf_error(0, "--journal=%s: damaged (CRC32C): who owns the VM is not known; remove it only if you know that nobody else runs it",
+		return kuf_error(0, "--journal=%s: damaged; remove it only if nobody runs the VM",
 				 j->path);
 	return 0;
 }
@@ -93,7 +93,7 @@ static bool is_of(const struct journal *j, const u8 *session)
 
 static int of_another(const struct journal *j)
 {
-	return kuf_error(0, "--journal=%s is of another VM: name another file, or remove it if that VM is of no use any more",
+	return kuf_error(0, "--journal=%s is of another VM: name another file",
 			 j->path);
 }
 
@@ -111,7 +111,7 @@ int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch)
 	if (!is_of(j, session))
 		return of_another(j);
 	if (r->owner != JOURNAL_HERE)
-		return kuf_error(0, "--journal=%s: in epoch %llu this VM %s, and may run there; remove the file only if you know that it does not",
+		return kuf_error(0, "--journal=%s: epoch %llu: the VM %s, and may run there",
 				 j->path, (unsigned long long)r->epoch,
 				 r->owner == JOURNAL_COMES ? "was another side's" :
 				 "was given to another side");
@@ -128,7 +128,7 @@ int journal_may_come(const struct journal *j, const u8 *session, u64 epoch)
 	if (!is_of(j, session))
 		return of_another(j);
 	if (r->epoch >= epoch)
-		return kuf_error(0, "--journal=%s: the VM that comes is of epoch %llu, but it was here in epoch %llu",
+		return kuf_error(0, "--journal=%s: epoch %llu comes, and %llu was here already",
 				 j->path, (unsigned long long)epoch,
 				 (unsigned long long)r->epoch);
 	return 0;

@@ -59,7 +59,7 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 		return err;
 	r->retry_ms = retry * 1000ull;
 	if (optind + 1 != argc && optind + 2 != argc)
-		return kuf_error(0, "SOCKET is needed, and maybe ADDRESS; kuf recover --help says more");
+		return kuf_error(0, "SOCKET is needed; kuf recover --help says more");
 	*socket = argv[optind];
 	if (optind + 1 == argc)
 		return 0;

@@ -117,7 +117,7 @@ int control_move(const char *socket, const struct control_request *request)
 	if (!reply.err)
 		return KUF_EXIT_OK;
 	if (reply.recoverable) {
-		kuf_error(reply.err, "given up, and the connections are cut: kuf recover %s goes on",
+		kuf_error(reply.err, "given up, and connections cut: kuf recover %s goes on",
 			  socket);
 		return KUF_EXIT_CUT;
 	}

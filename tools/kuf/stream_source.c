@@ -127,7 +127,8 @@ static int cut(struct stream_source *ss)
 	kuf_error(0, "the source of the VM is gone: %llu of %llu pages did not come",
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->nr_came),
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE));
-	kuf_say("vCPUs wait where they need one of these pages, until the source connects again (kuf recover there)");
+	kuf_say("vCPUs wait where they need one of these pages,");
+	kuf_say("until the source connects again (kuf recover there)");
 	return -EAGAIN;
 }
 
@@ -145,10 +146,6 @@ static int failed(struct stream_source *ss, int err)
 	}
 }
 
-/*
- * Connections in place of others.
- */
-
 void stream_source_replace(struct stream_source *ss, struct stream *main,
 			   struct stream *urgent)
 {
@@ -164,25 +161,13 @@ void stream_source_replace(struct stream_source *ss, struct stream *main,
 	ring(ss);
 }
 
-/* Whatever was on its way on the others did not come. */
-static void begin_again(struct stream_side *side, const struct stream *next)
-{
-	stream_close(side->s);
-	*side->s = *next;
-	side->nr_batch = 0;
-	side->again = side->first;
-	side->again_end = side->end;
-	side->again_page = 0;
-	side->newest = side->first;
-}
-
 static void take_over(struct stream_source *ss)
 {
 	if (!__atomic_load_n(&ss->has_next, __ATOMIC_ACQUIRE))
 		return;
 	pthread_mutex_lock(&ss->lock);
-	begin_again(&ss->sides[MAIN], &ss->next[MAIN]);
-	begin_again(&ss->sides[URGENT], &ss->next[URGENT]);
+	stream_side_replace(&ss->sides[MAIN], &ss->next[MAIN]);
+	stream_side_replace(&ss->sides[URGENT], &ss->next[URGENT]);
 	__atomic_store_n(&ss->has_next, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&ss->lock);
 	ss->next_range = 0;
@@ -195,61 +180,12 @@ static void take_over(struct stream_source *ss)
 		set_end(ss, STREAM_SOURCE_SERVES);
 }
 
-/* Fills the batch with what is to be asked for once more. */
-static void ask_again(struct stream_side *side)
-{
-	u64 left, first, nr, now = stream_now_ns();
-	struct stream_asked *a;
-
-	/* Slots of those that were answered may be somebody else's. */
-	if ((s32)(side->first - side->again) > 0) {
-		side->again = side->first;
-		side->again_page = 0;
-	}
-	while ((s32)(side->again_end - side->again) > 0 && side->nr_batch < PROTO_RANGES) {
-		a = &side->asked[side->again % STREAM_SOURCE_ASKED];
-		left = side->again_page < 64 ? a->missing >> side->again_page : 0;
-		if (!left) {
-			side->again++;
-			side->again_page = 0;
-			continue;
-		}
-		first = side->again_page + __builtin_ctzll(left);
-		left = ~(a->missing >> first);
-		nr = left ? __builtin_ctzll(left) : 64;
-		a->time_ns = now;
-		side->batch[side->nr_batch++] = (struct proto_range){
-			a->gpa + first * PAGE_SIZE, nr * PAGE_SIZE,
-		};
-		side->again_page = first + nr;
-	}
-}
-
-/*
- * Asking.
- */
-
-static int flush_side(struct stream_side *side)
-{
-	struct iovec iov = { .iov_base = side->batch };
-	int err = 0;
-
-	if (side->again != side->again_end)
-		ask_again(side);
-	iov.iov_len = side->nr_batch * sizeof(side->batch[0]);
-	if (side->nr_batch)
-		err = stream_put(side->s, PROTO_REQUEST, 0, &iov, 1);
-	if (!err)
-		side->nr_batch = 0;
-	return stream_is_flushed(side->s) ? err : stream_flush(side->s);
-}
-
 static int flush(struct stream_source *ss)
 {
-	int err = flush_side(&ss->sides[URGENT]);
+	int err = stream_side_flush(&ss->sides[URGENT]);
 
 	if (!err || err == -EAGAIN)
-		err = flush_side(&ss->sides[MAIN]);
+		err = stream_side_flush(&ss->sides[MAIN]);
 	return err == -EAGAIN ? 0 : err;
 }
 
@@ -263,56 +199,20 @@ static int request(void *source, const struct kuf_request *request)
 	    mem_offset(ss->mem, request->gpa, request->len) < 0)
 		return -EINVAL;
 	/* Later, or never: who needs it waits. */
-	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES ||
-	    side->end - side->first == STREAM_SOURCE_ASKED || side->again != side->again_end)
+	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES)
 		return -EAGAIN;
-	if (side->nr_batch == PROTO_RANGES)
-		flush_side(side);
-	if (side->nr_batch == PROTO_RANGES)
-		return -EAGAIN;
-	side->batch[side->nr_batch++] = (struct proto_range){ request->gpa, request->len };
-	side->asked[side->end++ % STREAM_SOURCE_ASKED] = (struct stream_asked){
-		.gpa = request->gpa,
-		.len = request->len,
-		.time_ns = stream_now_ns(),
-		.missing = ~0ull >> (64 - nr),
-	};
-	return 0;
-}
-
-/* False: that was not asked for, or not any more. */
-static bool answered(struct stream_side *side, u64 gpa, u64 len)
-{
-	struct stream_asked *a;
-	u64 mask;
-	u32 i;
-
-	for (i = side->first; i != side->end; i++) {
-		a = &side->asked[i % STREAM_SOURCE_ASKED];
-		if (gpa < a->gpa || gpa - a->gpa >= a->len || len > a->len - (gpa - a->gpa))
-			continue;
-		mask = ~0ull >> (64 - len / PAGE_SIZE) << (gpa - a->gpa) / PAGE_SIZE;
-		if ((a->missing & mask) != mask)
-			continue;
-		a->missing &= ~mask;
-		if (!a->missing && (s32)(i + 1 - side->newest) > 0)
-			side->newest = i + 1;
-		while (side->first != side->end &&
-		       !side->asked[side->first % STREAM_SOURCE_ASKED].missing)
-			side->first++;
-		return true;
-	}
-	return false;
+	return stream_side_ask(side, request->gpa, request->len);
 }
 
 /* When it is too late for a reply; ~0: none is missing. */
 static u64 deadline(const struct stream_source *ss, const struct stream_side *side)
 {
+	const struct stream_asked *a = stream_side_oldest(side);
 	u64 begin;
 
-	if (side->first == side->end)
+	if (!a)
 		return ~0ull;
-	begin = side->asked[side->first % STREAM_SOURCE_ASKED].time_ns;
+	begin = a->time_ns;
 	/* Much is asked for on main, and it may be slow, as long as it goes on. */
 	if (side == &ss->sides[MAIN] && side->last_ns > begin)
 		begin = side->last_ns;
@@ -323,11 +223,6 @@ static u64 deadline(const struct stream_source *ss, const struct stream_side *si
  * An origin replies in the order in which it was asked.  If what was asked for later did
  * not come either it may have been stopped for a while, and has lost no reply.
  */
-static bool stands_still(const struct stream_side *side)
-{
-	return (s32)(side->newest - side->first) <= 0;
-}
-
 static int check_time(struct stream_source *ss)
 {
 	const struct stream_asked *a;
@@ -339,8 +234,8 @@ static int check_time(struct stream_source *ss)
 		side = &ss->sides[i];
 		if (deadline(ss, side) > now)
 			continue;
-		a = &side->asked[side->first % STREAM_SOURCE_ASKED];
-		if (stands_still(side))
+		a = stream_side_oldest(side);
+		if (!stream_side_overtaken(side))
 			return cut(ss);
 		ss->counts.wrong_pages++;
 		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
@@ -350,10 +245,6 @@ static int check_time(struct stream_source *ss)
 	}
 	return -EAGAIN;
 }
-
-/*
- * What comes.
- */
 
 static bool came(const struct stream_source *ss, u64 page)
 {
@@ -366,10 +257,7 @@ static int wrong(struct stream_source *ss, u64 gpa, const char *why)
 	return kuf_error(-EBADMSG, "the page at 0x%llx %s", (unsigned long long)gpa, why);
 }
 
-/*
- * A page that the guest can use, though its content only comes now: whatever it was let
- * go with is wrong.
- */
+/* What the guest can use though its content only comes now is wrong. */
 static bool let_go_early(struct stream_source *ss, u64 gpa)
 {
 	enum kuf_state state;
@@ -377,10 +265,7 @@ static bool let_go_early(struct stream_source *ss, u64 gpa)
 	return ss->k && !kuf_page_state(ss->k, 0, gpa, &state) && state == KUF_PRESENT;
 }
 
-/*
- * Pages are about to be handed on.  The source's memory stands still, so what comes
- * twice is the same.
- */
+/* To be handed on.  The source's memory stands still: what comes twice is the same. */
 static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u64 nr,
 		  const u32 *crcs, u64 *counter)
 {
@@ -447,7 +332,7 @@ static int take_page(struct stream_source *ss, struct stream_side *side,
 	data = at + sizeof(head) + head.nr * sizeof(crcs[0]);
 	if (urgent && make_fault(ss, head.gpa, &data))
 		return 0;
-	if (!answered(side, head.gpa, head.nr * PAGE_SIZE))
+	if (!stream_side_answered(side, head.gpa, head.nr * PAGE_SIZE))
 		return wrong(ss, head.gpa, "came without having been asked for");
 	reply->gpa = head.gpa;
 	reply->len = head.nr * PAGE_SIZE;
@@ -476,7 +361,7 @@ static int next_zero(struct stream_source *ss, struct kuf_reply *reply)
 	if (!r->len || r->gpa % PAGE_SIZE || r->len % PAGE_SIZE ||
 	    r->len > PROTO_REQUEST_PAGES * PAGE_SIZE || mem_offset(ss->mem, r->gpa, r->len) < 0)
 		return kuf_error(-EBADMSG, "a ZERO that does not make sense");
-	if (!answered(ss->ranges_side, r->gpa, r->len))
+	if (!stream_side_answered(ss->ranges_side, r->gpa, r->len))
 		return wrong(ss, r->gpa, "came without having been asked for");
 	reply->gpa = r->gpa;
 	reply->len = r->len;
@@ -494,7 +379,7 @@ static int take_failed(struct stream_source *ss, struct stream_side *side,
 	if (!failed.len || failed.gpa % PAGE_SIZE || failed.len % PAGE_SIZE || failed.reserved ||
 	    failed.len > PROTO_REQUEST_PAGES * PAGE_SIZE || failed.err >= 0 ||
 	    failed.err < -4095 || mem_offset(ss->mem, failed.gpa, failed.len) < 0 ||
-	    !answered(side, failed.gpa, failed.len))
+	    !stream_side_answered(side, failed.gpa, failed.len))
 		return kuf_error(-EBADMSG, "a FAILED that does not make sense");
 	kuf_error(failed.err, "the source cannot give the page at 0x%llx",
 		  (unsigned long long)failed.gpa);

@@ -7,7 +7,7 @@
 
 #include "break.h"
 #include "mem.h"
-#include "stream.h"
+#include "stream_side.h"
 
 /*
  * The memory of a VM that came here, as a source of pages for libkuf (struct
@@ -16,28 +16,6 @@
  * Threads: all but what says otherwise is for the one that serves (kuf_service()).  Until
  * stream_source_start() the connections are somebody else's, and requests wait.
  */
-#define STREAM_SOURCE_ASKED	1024	/* ranges on a connection, unanswered; a power of two */
-
-/* A range that was asked for. */
-struct stream_asked {
-	u64 gpa, len;
-	u64 time_ns;
-	u64 missing;		/* a bit a page */
-};
-
-/* One of the connections. */
-struct stream_side {
-	struct stream *s;
-	/* Unanswered ones from @first on; a ring, with answered ones among them. */
-	struct stream_asked asked[STREAM_SOURCE_ASKED];
-	u32 first, end;
-	struct proto_range batch[PROTO_RANGES];	/* not put into a frame yet */
-	u32 nr_batch;
-	u64 last_ns;		/* when something came */
-	u32 newest;		/* behind the last one in @asked of which all came */
-	/* After a cut: from where to where in @asked all is to be asked for once more. */
-	u32 again, again_end, again_page;
-};
 
 struct stream_source_counts {
 	u64 demand_pages;	/* on the urgent connection, with content */

@@ -116,7 +116,9 @@ static void test_each(bool urgent, bool to_source, enum relay_act act)
 	unsigned int bad = 0, missed = 0;
 	u32 frame;
 
-	went = stayed = recovered = 0;
+	went = 0;
+	stayed = 0;
+	recovered = 0;
 	/* How many there are depends on how requests are put together: some may be fewer. */
 	for (frame = 0; missed < 3; frame++) {
 		struct relay r = {
@@ -138,7 +140,9 @@ static void test_random(unsigned int nr, u64 first)
 	unsigned int bad = 0;
 	u64 i;
 
-	went = stayed = recovered = 0;
+	went = 0;
+	stayed = 0;
+	recovered = 0;
 	for (i = first; i < first + nr; i++) {
 		u64 x = mix(i);
 		struct relay r = {

@@ -116,7 +116,7 @@ static void test_rules(void)
 		    !journal_may_go_on(&here, mine, &epoch) && epoch == 5 &&
 		    journal_may_go_on(&here, other, &epoch) &&
 		    journal_may_go_on(&comes, mine, &epoch) &&
-		    journal_may_go_on(&given, mine, &epoch) && strstr(said, "was given to"),
+		    journal_may_go_on(&given, mine, &epoch) && strstr(said, "was given to another"),
 		    "go on");
 	ktap_result(!journal_may_come(&none, mine, 1) && journal_may_come(&here, mine, 5) &&
 		    journal_may_come(&comes, mine, 5) && journal_may_come(&given, mine, 4) &&

@@ -20,7 +20,7 @@
 #include "relay.h"
 #include "world.h"
 
-#define MEM		(1ul << 20)
+#define MEM		(1024ul * 1024)
 #define PAGES		(MEM / PAGE_SIZE)
 #define RELAY		"unix:/tmp/kuf-kills-relay"
 #define LISTEN		"unix:/tmp/kuf-kills"
@@ -238,9 +238,10 @@ static bool one(u64 number)
 	why = ended ? judge(victim, signal) : "it does not end";
 	outcomes[victim][signal == SIGKILL][shared->runs[1] ? 1 : shared->runs[0] ? 0 : 2]++;
 	if (why)
-		printf("# %llu: %s: %s %s, %s, %s to %s, frame %u, hit %d; runs %u %u, given up %d, phase %s, %llu pages\n",
+		printf("# %llu: %s: %s %s, %s, %s to %s, frame %u, hit %d; %u %u %d %s %llu\n",
 		       (unsigned long long)number, why, victim ? "destination" : "source",
-		       signal == SIGKILL ? "killed" : "stopped", at_frame ? "at a frame" : "any time",
+		       signal == SIGKILL ? "killed" : "stopped",
+		       at_frame ? "at a frame" : "any time",
 		       r.urgent ? "urgent" : "main", r.to_source ? "source" : "destination",
 		       r.frame, hit, shared->runs[0], shared->runs[1], shared->given_up,
 		       outgoing_phase_name(shared->phase), (unsigned long long)shared->present);
