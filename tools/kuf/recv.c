@@ -332,6 +332,8 @@ static int finish(struct recv *r, int code)
 
 	/* From here on nobody comes back. */
 	comeback_stop(&r->incoming.comeback);
+	net_unlisten(&r->at, r->listen_fd);
+	r->listen_fd = -1;
 	/* What a guest ends with that did not miss anything is its own. */
 	if (READ_ONCE(r->source.end) == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT &&
 	    r->source.nr_came < r->machine.vm.mem.size / PAGE_SIZE)
