@@ -5,6 +5,8 @@
 # commands that need no guest. Prints KTAP on stdout. Exit status: 0 if none failed.
 #
 # usage: tests/kuf/run.sh
+#
+# Environment: ROUNDS (some dozens), moves that are cut, or whose sides are killed, at random.
 
 # Functions are called through try.
 # shellcheck disable=SC2317
@@ -72,8 +74,10 @@ try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
 	LDFLAGS="-fsanitize=address,undefined"
 for t in "${tests[@]}"; do
-	try "$t" "$out/plain/kuf_$t"
-	try "$t-sanitized" "$out/san/kuf_$t"
+	args=()
+	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$ROUNDS"})
+	try "$t" "$out/plain/kuf_$t" "${args[@]}"
+	try "$t-sanitized" "$out/san/kuf_$t" "${args[@]}"
 done
 
 try manual-commands check_manual
