@@ -122,9 +122,12 @@ static pid_t start(void (*be)(void))
 	return pid;
 }
 
-static bool reap(pid_t pid, unsigned int ms)
+/* @stopped: may be stopped late, when the frame comes that this is to happen at. */
+static bool reap(pid_t pid, pid_t stopped, unsigned int ms)
 {
 	while (ms--) {
+		if (stopped && ms % 100 == 0)
+			kill(stopped, SIGCONT);
 		if (waitpid(pid, NULL, WNOHANG) == pid)
 			return true;
 		usleep(1000);
@@ -200,7 +203,7 @@ static bool one(u64 number)
 		.urgent = x >> 3 & 1 && x >> 4 & 1, .to_source = x >> 5 & 1,
 		.frame = (x >> 8) % 12, .seed = 1,
 	};
-	pid_t pids[2];
+	pid_t pids[2], stopped;
 	const char *why;
 	bool ended;
 
@@ -226,13 +229,14 @@ static bool one(u64 number)
 		usleep(STOPPED_US);
 		kill(pids[victim], SIGCONT);
 	}
-	ended = reap(pids[SOURCE], 10000);
+	stopped = signal == SIGSTOP ? pids[victim] : 0;
+	ended = reap(pids[SOURCE], stopped, 10000);
 	/* What was on its way may come yet. */
 	if (signal == SIGKILL)
 		usleep(50000);
 	if (signal == SIGKILL || !shared->given_up || shared->phase != OUTGOING_DONE)
 		set(&shared->alone);
-	ended &= reap(pids[DESTINATION], 10000);
+	ended &= reap(pids[DESTINATION], victim == DESTINATION ? stopped : 0, 10000);
 	hit = !at_frame || r.acted;
 	relay_join(&r);
 	why = ended ? judge(victim, signal) : "it does not end";
