@@ -158,8 +158,9 @@ static bool as_expected(const struct row *row)
 	    mce.misc == wanted.misc && mce.mcg_status == wanted.mcg_status)
 		return true;
 
-	printf("# %s: %d, shutdown %d, bank %u, STATUS 0x%llx ADDR 0x%llx MISC 0x%llx MCG_STATUS 0x%llx\n",
-	       row->name, ret, mce.shutdown, mce.bank, (unsigned long long)mce.status,
+	printf("# %s: %d, shutdown %d, bank %u, ", row->name, ret, mce.shutdown, mce.bank);
+	printf("STATUS 0x%llx ADDR 0x%llx MISC 0x%llx MCG_STATUS 0x%llx\n",
+	       (unsigned long long)mce.status,
 	       (unsigned long long)mce.addr, (unsigned long long)mce.misc,
 	       (unsigned long long)mce.mcg_status);
 	return false;

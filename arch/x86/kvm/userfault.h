@@ -77,12 +77,28 @@ static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 	return false;
 }
 
-/* Without a look at the arguments, as in <linux/kvm_userfault_access.h>. */
-#define kvm_x86_userfault_emulate_begin(vcpu)		do {} while (0)
-#define kvm_x86_userfault_emulate_hit(vcpu)		false
-#define kvm_x86_userfault_emulate_stopped(vcpu)		false
-#define kvm_x86_userfault_left_guest(vcpu)		do {} while (0)
-#define kvm_x86_userfault_ran(vcpu, r)			(r)
+static inline void kvm_x86_userfault_emulate_begin(struct kvm_vcpu *vcpu)
+{
+}
+
+static inline bool kvm_x86_userfault_emulate_hit(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline void kvm_x86_userfault_left_guest(struct kvm_vcpu *vcpu)
+{
+}
+
+static inline int kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
+{
+	return r;
+}
 
 static inline bool kvm_x86_userfault_defer_gpc(struct kvm_vcpu *vcpu,
 					       const struct gfn_to_pfn_cache *gpc)
