@@ -50,7 +50,7 @@ check_options()
 				{ echo "kuf $command --$option"; missing=1; }
 		done < <("$kuf" "$command" --help | sed -n 's/^  --\([a-z-]*\).*/\1/p')
 	done
-	return $missing
+	return "$missing"
 }
 
 draw()

@@ -30,7 +30,7 @@ explore()
 	fi
 	cd "$dir"
 	rm -f pan* ./*.trail
-	spin -a -DBREAK="$1" -DLIVE=$live -DCUTS="$3" "$here/ownership.pml" >/dev/null &&
+	spin -a -DBREAK="$1" -DLIVE="$live" -DCUTS="$3" "$here/ownership.pml" >/dev/null &&
 		gcc -O2 -w -DMEMLIM=4096 -DVECTORSZ=512 -DNFAIR=3 -o pan pan.c &&
 		./pan "${options[@]}"
 }
