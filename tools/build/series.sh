@@ -115,7 +115,7 @@ for mail in "${mails[@]}"; do
 	(
 		cd "$pristine"
 		perl scripts/checkpatch.pl --strict --terse --no-summary --no-codespell --show-types \
-			--ignore FILE_PATH_CHANGES,COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPLIT_STRING \
+			--ignore FILE_PATH_CHANGES,CAMELCASE,COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPLIT_STRING \
 			"$mail"
 	) >&2 || die "checkpatch does not like $mail (see above)"
 done

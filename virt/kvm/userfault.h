@@ -79,9 +79,9 @@ struct kvm_userfault {
 	bool vcpus_wait;
 	bool own_waits;
 
-	/* Pages that are poisoned; written under the lock. */
-	struct kvm_userfault_poison __rcu *poison;
+	/* Serializes what changes the set of poisoned pages. */
 	struct mutex poison_lock;
+	struct kvm_userfault_poison __rcu *poison;
 	u64 poison_generation;
 
 	unsigned long pending;		/* buckets with events */

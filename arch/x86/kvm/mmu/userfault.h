@@ -172,8 +172,8 @@ static inline void kvm_mmu_userfault_cap_level(struct kvm_vcpu *vcpu,
 {
 }
 
-#define kvm_mmu_userfault_no_prefetch(kvm, slot, gfn, nr)			false
-#define kvm_mmu_userfault_no_recovery(kvm, fault, slot, gfn, is_private)	false
+#define kvm_mmu_userfault_no_prefetch(...)	false
+#define kvm_mmu_userfault_no_recovery(...)	false
 
 #endif /* CONFIG_KVM_USERFAULT */
 
