@@ -105,5 +105,7 @@ int control_ask(const char *path, const struct control_request *request,
 		struct control_reply *reply);
 /* send.c: the same for CONTROL_SEND and CONTROL_RECOVER; what kuf is to exit with. */
 int control_move(const char *path, const struct control_request *request);
+/* send.c: where to, in @request; -EINVAL after a message. */
+int control_set_address(struct control_request *request, const char *address);
 
 #endif /* KUF_CONTROL_H */

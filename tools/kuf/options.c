@@ -20,16 +20,10 @@ enum {
 	OPT_APPEND,
 	OPT_MEM,
 	OPT_CPUS,
-	OPT_BACKING,
 	OPT_LAZY,
 	OPT_FEATURES,
 	OPT_RECORD,
 	OPT_ENTRY,
-	OPT_CONSOLE,
-	OPT_DISK,
-	OPT_DISK_LATENCY,
-	OPT_CONTROL, OPT_JOURNAL,
-	OPT_TIMEOUT,
 	OPT_HELP,
 };
 
@@ -121,6 +115,36 @@ int options_parse_number(const char *name, const char *text, unsigned int min,
 	return 0;
 }
 
+int options_machine(struct options *o, int option, const char *arg)
+{
+	switch (option) {
+	case OPT_BACKING:
+		o->backing = mem_backing_by_name(arg);
+		if (o->backing < 0)
+			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
+		return 0;
+	case OPT_CONSOLE:
+		o->console = arg;
+		return 0;
+	case OPT_DISK:
+		o->disk = arg;
+		return 0;
+	case OPT_DISK_LATENCY:
+		return options_parse_number("disk-latency", arg, 0, 1000000,
+					    &o->disk_latency_us);
+	case OPT_CONTROL:
+		o->control = arg;
+		return 0;
+	case OPT_JOURNAL:
+		o->journal = arg;
+		return 0;
+	case OPT_TIMEOUT:
+		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
+	default:
+		return 1;
+	}
+}
+
 static int parse_one(struct options *o, int option, const char *arg, unsigned int *entry)
 {
 	int r;
@@ -139,12 +163,6 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 		return parse_size(arg, &o->boot.mem_size);
 	case OPT_CPUS:
 		return options_parse_number("cpus", arg, 1, MAX_CPUS, &o->boot.nr_cpus);
-	case OPT_BACKING:
-		r = mem_backing_by_name(arg);
-		if (r < 0)
-			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
-		o->backing = r;
-		return 0;
 	case OPT_LAZY:
 		r = arg ? pager_mode_by_name(arg) : PAGER_PROCESS;
 		if (r <= PAGER_NONE)
@@ -164,23 +182,6 @@ static int parse_one(struct options *o, int option, const char *arg, unsigned in
 			return kuf_error(0, "--entry=%s: 32 or 64", arg);
 		*entry = atoi(arg);
 		return 0;
-	case OPT_CONSOLE:
-		o->console = arg;
-		return 0;
-	case OPT_DISK:
-		o->disk = arg;
-		return 0;
-	case OPT_DISK_LATENCY:
-		return options_parse_number("disk-latency", arg, 0, 1000000,
-					    &o->disk_latency_us);
-	case OPT_CONTROL:
-		o->control = arg;
-		return 0;
-	case OPT_JOURNAL:
-		o->journal = arg;
-		return 0;
-	case OPT_TIMEOUT:
-		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
 	case OPT_HELP:
 		fputs(help, stdout);
 		return 1;
@@ -204,7 +205,9 @@ int options_parse_run(struct options *o, int argc, char **argv)
 		},
 	};
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		r = parse_one(o, option, optarg, &entry);
+		r = options_machine(o, option, optarg);
+		if (r > 0)
+			r = parse_one(o, option, optarg, &entry);
 		if (r)
 			return r;
 	}

@@ -8,7 +8,7 @@
 
 struct options {
 	struct boot_config boot;
-	enum mem_backing backing;
+	int backing;		/* enum mem_backing; -1: as it was */
 	enum pager_mode lazy;
 	bool own;
 	const char *console;	/* file, or NULL: stdout */
@@ -22,6 +22,13 @@ struct options {
 
 /* 0, 1 if help was asked for and given, -EINVAL after an error message. */
 int options_parse_run(struct options *options, int argc, char **argv);
+
+/* What run, restore and recv all take: for their tables, beyond numbers of their own. */
+enum { OPT_BACKING = 768, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL, OPT_JOURNAL,
+	OPT_TIMEOUT };
+
+/* 1: it is none of these options; -EINVAL after a message. */
+int options_machine(struct options *o, int option, const char *arg);
 
 /* -EINVAL after an error message that names the option. */
 int options_parse_number(const char *name, const char *text, unsigned int min,

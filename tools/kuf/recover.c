@@ -38,7 +38,6 @@ static const char help[] =
 static int parse(struct control_request *r, const char **socket, int argc, char **argv)
 {
 	unsigned int retry = 0;
-	struct net_address to;
 	int option, err = 0;
 
 	while (!err && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -63,10 +62,7 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 	*socket = argv[optind];
 	if (optind + 1 == argc)
 		return 0;
-	if (strlen(argv[optind + 1]) >= sizeof(r->text))
-		return kuf_error(0, "the address is too long");
-	strcpy(r->text, argv[optind + 1]);
-	return net_parse(&to, r->text);
+	return control_set_address(r, argv[optind + 1]);
 }
 
 int cmd_recover(int argc, char **argv)

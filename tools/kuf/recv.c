@@ -12,6 +12,7 @@
 #include "incoming.h"
 #include "options.h"
 #include "policy.h"
+#include "rebuild.h"
 #include "state.h"
 #include "status.h"
 #include "stream_source.h"
@@ -20,7 +21,6 @@
 struct recv {
 	struct options options;
 	struct policy_options how;
-	int backing;		/* -1: as it was */
 	struct net_address at;
 	int listen_fd;
 	unsigned int request_timeout_ms;
@@ -32,11 +32,9 @@ struct recv {
 	struct control control;
 	struct trace_source *trace;
 	struct progress progress;
-	const char *journal;	/* file, or NULL */
 };
 
-enum { OPT_LISTEN = 256, OPT_BACKING, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
-	OPT_JOURNAL, OPT_TIMEOUT, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
+enum { OPT_LISTEN = 256, OPT_REQUEST_TIMEOUT, OPT_BREAK, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
@@ -108,34 +106,11 @@ static const char help[] =
 
 static int parse_one(struct recv *r, int option, const char *arg)
 {
-	struct options *o = &r->options;
 	int fault;
 
 	switch (option) {
 	case OPT_LISTEN:
 		return net_parse(&r->at, arg);
-	case OPT_BACKING:
-		r->backing = mem_backing_by_name(arg);
-		if (r->backing < 0)
-			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
-		return 0;
-	case OPT_CONSOLE:
-		o->console = arg;
-		return 0;
-	case OPT_DISK:
-		o->disk = arg;
-		return 0;
-	case OPT_DISK_LATENCY:
-		return options_parse_number("disk-latency", arg, 0, 1000000,
-					    &o->disk_latency_us);
-	case OPT_CONTROL:
-		o->control = arg;
-		return 0;
-	case OPT_JOURNAL:
-		r->journal = arg;
-		return 0;
-	case OPT_TIMEOUT:
-		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
 	case OPT_REQUEST_TIMEOUT:
 		return options_parse_number("request-timeout", arg, 10, 1000000000,
 					    &r->request_timeout_ms);
@@ -156,12 +131,14 @@ static int parse(struct recv *r, int argc, char **argv)
 {
 	int option, err;
 
-	r->backing = -1;
+	r->options.backing = -1;
 	/* The connections are this process's. */
 	r->how.mode = PAGER_THREAD;
 	r->how.policy.kind = KUF_EAGER;
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		err = policy_option(&r->how, option, optarg);
+		if (err > 0)
+			err = options_machine(&r->options, option, optarg);
 		if (err > 0)
 			err = parse_one(r, option, optarg);
 		if (err)
@@ -181,41 +158,13 @@ static int check(struct recv *r)
 
 	if (c->mem_size != theirs->mem_size || c->nr_cpus != theirs->nr_cpus)
 		return kuf_error(0, "the VM that comes contradicts itself");
-	if (c->has_disk && !r->options.disk)
-		return kuf_error(0, "the VM that comes has a disk: --disk=FILE is needed");
-	if (!c->has_disk && r->options.disk)
-		return kuf_error(0, "the VM that comes has no disk for --disk=%s",
-				 r->options.disk);
-	return 0;
+	return rebuild_check(&r->state, &r->options, "the VM that comes");
 }
 
-/* Memory is only absent after the state was loaded, as kuf restore explains. */
-static int load(struct recv *r)
-{
-	const struct state_config *c = &r->state.config;
-	const struct options *o = &r->options;
-	struct machine *m = &r->machine;
-	struct vm *vm = &m->vm;
-	int err;
-
-	err = vm_create(vm);
-	if (!err)
-		err = machine_plug_devices(m, o->console, o->disk);
-	if (!err)
-		err = mem_create(&vm->mem, r->backing < 0 ? c->backing : (u32)r->backing,
-				 c->mem_size, vm->fd);
-	if (!err)
-		err = mem_plug(&vm->mem, vm->fd);
-	if (!err)
-		err = vcpus_create(vm, c->nr_cpus);
-	if (err)
-		return err;
-	m->blk.latency_us = o->disk_latency_us;
-	blk_pause(&m->blk);
-	return state_load(m, &r->state);
-}
-
-/* All memory is absent; nobody serves it before stream_source_start(). */
+/*
+ * Only after the state was loaded, as kuf restore explains.  All memory is absent then;
+ * nobody serves it before stream_source_start().
+ */
 static int arm(struct recv *r)
 {
 	struct pager_config config = {
@@ -260,7 +209,7 @@ static int receive(struct recv *r)
 	char text[NET_TEXT_MAX];
 	int err;
 
-	err = journal_open(&r->machine.journal, r->journal);
+	err = journal_open(&r->machine.journal, r->options.journal);
 	if (err)
 		return err;
 	r->listen_fd = net_listen(&r->at);
@@ -282,7 +231,7 @@ static int receive(struct recv *r)
 	if (!err)
 		err = policy_read(&r->how);
 	if (!err)
-		err = load(r);
+		err = rebuild(&r->machine, &r->state, &r->options);
 	if (!err)
 		err = arm(r);
 	if (!err && r->options.control)

@@ -12,6 +12,7 @@
 #include "control.h"
 #include "options.h"
 #include "policy.h"
+#include "rebuild.h"
 #include "snapshot.h"
 #include "status.h"
 #include "trace.h"
@@ -21,7 +22,6 @@ struct restore {
 	struct policy_options how;
 	const char *file;
 	const char *resave;	/* file, or NULL */
-	int backing;		/* -1: as it was */
 	struct machine machine;
 	struct snapshot snapshot;
 	struct image image;	/* its memory */
@@ -31,8 +31,7 @@ struct restore {
 	struct control control;
 };
 
-enum { OPT_BACKING = 256, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL,
-	OPT_JOURNAL, OPT_RESAVE, OPT_TIMEOUT, OPT_HELP };
+enum { OPT_RESAVE = 256, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "policy", required_argument, NULL, OPT_POLICY },
@@ -74,34 +73,10 @@ POLICY_HELP
 
 static int parse_one(struct restore *r, int option, const char *arg)
 {
-	struct options *o = &r->options;
-
 	switch (option) {
-	case OPT_BACKING:
-		r->backing = mem_backing_by_name(arg);
-		if (r->backing < 0)
-			return kuf_error(0, "--backing=%s: anon, shmem or gmem", arg);
-		return 0;
-	case OPT_CONSOLE:
-		o->console = arg;
-		return 0;
-	case OPT_DISK:
-		o->disk = arg;
-		return 0;
-	case OPT_DISK_LATENCY:
-		return options_parse_number("disk-latency", arg, 0, 1000000,
-					    &o->disk_latency_us);
-	case OPT_CONTROL:
-		o->control = arg;
-		return 0;
-	case OPT_JOURNAL:
-		o->journal = arg;
-		return 0;
 	case OPT_RESAVE:
 		r->resave = arg;
 		return 0;
-	case OPT_TIMEOUT:
-		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
 	case OPT_HELP:
 		fputs(help, stdout);
 		return 1;
@@ -115,10 +90,12 @@ static int parse(struct restore *r, int argc, char **argv)
 {
 	int option, err;
 
-	r->backing = -1;
+	r->options.backing = -1;
 	r->how.eager = true;
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		err = policy_option(&r->how, option, optarg);
+		if (err > 0)
+			err = options_machine(&r->options, option, optarg);
 		if (err > 0)
 			err = parse_one(r, option, optarg);
 		if (err)
@@ -128,17 +105,6 @@ static int parse(struct restore *r, int argc, char **argv)
 		return kuf_error(0, "one FILE is needed; kuf restore --help shows all options");
 	r->file = argv[optind];
 	return policy_check(&r->how);
-}
-
-static int check(struct restore *r)
-{
-	const struct state_config *c = &r->snapshot.state.config;
-
-	if (c->has_disk && !r->options.disk)
-		return kuf_error(0, "the saved VM has a disk: --disk=FILE is needed");
-	if (!c->has_disk && r->options.disk)
-		return kuf_error(0, "the saved VM has no disk for --disk=%s", r->options.disk);
-	return 0;
 }
 
 /*
@@ -154,32 +120,6 @@ static int bring_memory(struct restore *r)
 	return machine_start_pager(m, &r->pager);
 }
 
-static int load(struct restore *r)
-{
-	const struct state_config *c = &r->snapshot.state.config;
-	const struct options *o = &r->options;
-	struct machine *m = &r->machine;
-	struct vm *vm = &m->vm;
-	int err;
-
-	err = vm_create(vm);
-	if (!err)
-		err = machine_plug_devices(m, o->console, o->disk);
-	if (!err)
-		err = mem_create(&vm->mem, r->backing < 0 ? c->backing : (u32)r->backing,
-				 c->mem_size, vm->fd);
-	if (!err)
-		err = mem_plug(&vm->mem, vm->fd);
-	if (!err)
-		err = vcpus_create(vm, c->nr_cpus);
-	if (err)
-		return err;
-	m->blk.latency_us = o->disk_latency_us;
-	blk_pause(&m->blk);
-	err = state_load(m, &r->snapshot.state);
-	return err ?: bring_memory(r);
-}
-
 static int start(struct restore *r)
 {
 	const struct options *o = &r->options;
@@ -188,7 +128,7 @@ static int start(struct restore *r)
 
 	err = snapshot_open(&r->snapshot, r->file);
 	if (!err)
-		err = check(r);
+		err = rebuild_check(&r->snapshot.state, o, "the saved VM");
 	if (!err)
 		err = policy_read(&r->how);
 	if (err)
@@ -216,7 +156,9 @@ static int start(struct restore *r)
 	if (r->how.mode == PAGER_PROCESS)
 		err = machine_fork_pager(m, &r->pager);
 	if (!err)
-		err = load(r);
+		err = rebuild(m, &r->snapshot.state, o);
+	if (!err)
+		err = bring_memory(r);
 	if (err || r->resave)
 		return err ?: snapshot_write(m, r->resave);
 	err = state_time_start(m);

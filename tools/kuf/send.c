@@ -68,10 +68,19 @@ static int parse_bandwidth(const char *text, u64 *bandwidth)
 	return 0;
 }
 
+int control_set_address(struct control_request *request, const char *address)
+{
+	struct net_address to;
+
+	if (strlen(address) >= sizeof(request->text))
+		return kuf_error(0, "the address is too long");
+	strcpy(request->text, address);
+	return net_parse(&to, request->text);
+}
+
 static int parse(struct control_request *r, const char **socket, int argc, char **argv)
 {
 	unsigned int latency = 0, retry = 0;
-	struct net_address to;
 	int option, err = 0;
 
 	while (!err && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -102,10 +111,7 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 	*socket = argv[optind];
 	r->latency_us = latency;
 	r->retry_ms = retry * 1000ull;
-	if (strlen(argv[optind + 1]) >= sizeof(r->text))
-		return kuf_error(0, "the address is too long");
-	strcpy(r->text, argv[optind + 1]);
-	return net_parse(&to, r->text);
+	return control_set_address(r, argv[optind + 1]);
 }
 
 int control_move(const char *socket, const struct control_request *request)
