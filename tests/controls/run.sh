@@ -8,7 +8,8 @@
 #
 # What is booted stands in tests/controls/boots; what each test of a list must
 # report, in the list (expect=). Environment: lib.sh's and boot.sh's; OUT is the
-# directory for the boots' logs. stdout: KTAP, one result per control.
+# directory for the boots' logs, and for what is said of them: failures that are none are
+# not for the log of a test run. stdout: KTAP, one result per control.
 
 # shellcheck source=../../tools/build/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/build/lib.sh"
@@ -75,7 +76,7 @@ for line in "${boots[@]}"; do
 	say "== control $name: must fail with $reason"
 	rc=0
 	KERNEL=$KERNEL INITRD=$initrd LIST=$list TIMEOUT=$((limit * SCALE)) SCALE=$SCALE ONLY='' \
-		APPEND=$append OUT=$out LABEL=control-$name "$KUF_BIN/boot.sh" || rc=$?
+		APPEND=$append OUT=$out LABEL=control-$name "$KUF_BIN/boot.sh" >"$out.log" 2>&1 || rc=$?
 	verdict=$(cat "$out/verdict" 2>/dev/null || true)
 	first=${verdict%%:*}
 	if ((rc == 0)); then

@@ -68,7 +68,7 @@ draw()
 
 tests=(cuts_test frame_test journal_test kills_test migrate_host_test pager_test pause_test report_test
 	status_test stream_test trace_test)
-begin kuf $((2 * ${#tests[@]} + 12))
+begin kuf $((2 * ${#tests[@]} + $(grep -c '^try ' "${BASH_SOURCE[0]}")))
 try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \

@@ -219,6 +219,9 @@ static void test_break(const char *fault, const char *says)
 	snprintf(option, sizeof(option), "--break=%s", fault);
 	receive(&b, UNIX_B, more);
 	sent = send_to(CONTROL_A, UNIX_B, NULL);
+	/* Where nothing came nothing ends. */
+	if (sent != KUF_EXIT_LOST)
+		kill(b.pid, SIGTERM);
 	test_finish(&b);
 	test_finish(&a);
 	result(sent == KUF_EXIT_LOST && ended(&a, KUF_EXIT_LOST) && ended(&b, KUF_EXIT_PAGER) &&
