@@ -131,7 +131,7 @@ static int kvm_userfault_poison_replace(struct kvm *kvm, unsigned int first,
  * Ranges that touch become one, so that how many there are does not depend on how
  * they came.
  */
-static int __kvm_userfault_poison_add(struct kvm *kvm, gfn_t start, gfn_t end)
+static int kvm_userfault_poison_add(struct kvm *kvm, gfn_t start, gfn_t end)
 {
 	const struct kvm_userfault_poison *set =
 		kvm_userfault_poison_locked(kvm_userfault_state(kvm));
@@ -147,7 +147,7 @@ static int __kvm_userfault_poison_add(struct kvm *kvm, gfn_t start, gfn_t end)
 }
 
 /* What of the ranges on either side is not within it stays. */
-static int __kvm_userfault_poison_remove(struct kvm *kvm, gfn_t start, gfn_t end)
+static int kvm_userfault_poison_remove(struct kvm *kvm, gfn_t start, gfn_t end)
 {
 	const struct kvm_userfault_poison *set =
 		kvm_userfault_poison_locked(kvm_userfault_state(kvm));
@@ -165,32 +165,19 @@ static int __kvm_userfault_poison_remove(struct kvm *kvm, gfn_t start, gfn_t end
 	return kvm_userfault_poison_replace(kvm, first, behind, left, nr);
 }
 
-/* Into the set; nobody is made to notice. */
-static int kvm_userfault_poison_add(struct kvm *kvm, gfn_t start, gfn_t end)
+/* The set alone; nobody is made to notice. */
+static int kvm_userfault_poison_change(struct kvm *kvm, gfn_t start, gfn_t end, bool poison)
 {
 	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 	int r;
 
 	mutex_lock(&uf->poison_lock);
-	r = __kvm_userfault_poison_add(kvm, start, end);
+	r = poison ? kvm_userfault_poison_add(kvm, start, end) :
+		     kvm_userfault_poison_remove(kvm, start, end);
 	mutex_unlock(&uf->poison_lock);
 
 	if (!r)
-		trace_kvm_userfault_poison(gfn_to_gpa(start), gfn_to_gpa(end - start), true);
-	return r;
-}
-
-static int kvm_userfault_poison_remove(struct kvm *kvm, gfn_t start, gfn_t end)
-{
-	struct kvm_userfault *uf = kvm_userfault_state(kvm);
-	int r;
-
-	mutex_lock(&uf->poison_lock);
-	r = __kvm_userfault_poison_remove(kvm, start, end);
-	mutex_unlock(&uf->poison_lock);
-
-	if (!r)
-		trace_kvm_userfault_poison(gfn_to_gpa(start), gfn_to_gpa(end - start), false);
+		trace_kvm_userfault_poison(gfn_to_gpa(start), gfn_to_gpa(end - start), poison);
 	return r;
 }
 
@@ -200,7 +187,7 @@ static int kvm_userfault_poison_remove(struct kvm *kvm, gfn_t start, gfn_t end)
  */
 int kvm_userfault_poison_page(struct kvm *kvm, gfn_t gfn)
 {
-	int r = kvm_userfault_poison_add(kvm, gfn, gfn + 1);
+	int r = kvm_userfault_poison_change(kvm, gfn, gfn + 1, true);
 
 	if (!r)
 		kvm_userfault_unmap_page(kvm, gfn);
@@ -209,14 +196,13 @@ int kvm_userfault_poison_page(struct kvm *kvm, gfn_t gfn)
 
 /*
  * After pages were added: until this returns 0 they may be in use.  -EINTR; -EBUSY,
- * with @busy the first one that KVM goes on using by a mapping of its own.
+ * with @busy lowered to the first one that KVM goes on using by a mapping of its own.
  */
 static int kvm_userfault_poison_enforce(struct kvm *kvm, gfn_t start, gfn_t end,
 					gfn_t *busy)
 {
 	int r, r2;
 
-	*busy = end;
 	r = kvm_userfault_unmap_range(kvm, start, end);
 	/* They find out when they try again. */
 	kvm_userfault_recheck_waiters(kvm_userfault_state(kvm));
@@ -261,18 +247,12 @@ int kvm_userfault_ioctl_poison(struct kvm *kvm, void __user *argp)
 	start = gpa_to_gfn(range.gpa);
 	end = start + (range.size >> PAGE_SHIFT);
 	if (all)
-		return kvm_userfault_poison_remove(kvm, 0, gpa_to_gfn(~0ull) + 1);
+		return kvm_userfault_poison_change(kvm, 0, gpa_to_gfn(~0ull) + 1, false);
 
-	if (flags == KVM_USERFAULT_POISON_CLEAR) {
-		r = kvm_userfault_poison_remove(kvm, start, end);
-		busy = end;
-	} else {
-		r = kvm_userfault_poison_add(kvm, start, end);
-		if (!r)
-			r = kvm_userfault_poison_enforce(kvm, start, end, &busy);
-		else
-			return r;
-	}
+	busy = end;
+	r = kvm_userfault_poison_change(kvm, start, end, flags == KVM_USERFAULT_POISON_SET);
+	if (!r && flags == KVM_USERFAULT_POISON_SET)
+		r = kvm_userfault_poison_enforce(kvm, start, end, &busy);
 	if (r && r != -EBUSY)
 		return r;
 

@@ -43,6 +43,7 @@ static u8 *extra_mem;
 static u64 calls[NR_THREADS];
 /* Of CREATE_FD. */
 static u64 no_memory;
+static bool poison_hit;
 
 struct fuzzer {
 	pthread_t thread;
@@ -111,7 +112,7 @@ static void range(struct fuzzer *f, struct kvm_userfault_range *r)
 	if (one_in(f, 6))
 		r->size = number(f);
 	if (one_in(f, 16))
-		r->flags = number(f);
+		r->flags = one_in(f, 2) ? KVM_USERFAULT_WAKE_POISON : number(f);
 	if (one_in(f, 16))
 		((u64 *)r)[rnd(f) % (sizeof(*r) / 8)] = number(f);
 }
@@ -135,7 +136,7 @@ static void put_fd(struct fuzzer *f, int fd)
 static void do_create(struct fuzzer *f)
 {
 	struct kvm_userfault_fd args = {
-		.flags = rnd(f) % 16,
+		.flags = rnd(f) % 32,
 		.event_size = sizeof(struct kvm_userfault_event),
 	};
 	int fd;
@@ -157,7 +158,9 @@ static void do_vm_ioctl(struct fuzzer *f)
 {
 	struct kvm_enable_cap cap = {
 		.cap = KVM_CAP_USERFAULT_FEATURES,
-		.args[0] = one_in(f, 4) ? number(f) : rnd(f) % 32,
+		/* The guest has no machine checks. */
+		.args[0] = (one_in(f, 4) ? number(f) : rnd(f) % 32) &
+			   ~KVM_USERFAULT_FEATURE_POISON_INJECT,
 	};
 	struct kvm_userspace_memory_region2 region = {
 		.slot = EXTRA_SLOT,
@@ -195,6 +198,31 @@ static void do_vm_ioctl(struct fuzzer *f)
 		range(f, &r);
 		ioctl(p.vm->fd, KVM_USERFAULT_RESCAN, one_in(f, 8) ? address(f) : &r);
 	}
+}
+
+/* Memory stays as it is, and who finds a page poisoned clears them all: on_exit_fuzz(). */
+static void do_poison(struct fuzzer *f)
+{
+	struct kvm_userfault_poison_list list = {
+		.gpa = one_in(f, 4) ? number(f) : 0,
+		.size = one_in(f, 4) ? number(f) : -4096ull,
+		.ranges = (uintptr_t)address(f),
+		.nr = rnd(f) % 8,
+	};
+	struct kvm_userfault_range r;
+
+	if (one_in(f, 4)) {
+		ioctl(p.vm->fd, KVM_USERFAULT_GET_POISON, one_in(f, 8) ? address(f) : &list);
+		return;
+	}
+	range(f, &r);
+	if (one_in(f, 2))
+		r.size = 4096;
+	if (!one_in(f, 4))
+		r.as_id = 0;
+	if (!one_in(f, 8))
+		r.flags = one_in(f, 2) ? KVM_USERFAULT_POISON_SET : KVM_USERFAULT_POISON_CLEAR;
+	ioctl(p.vm->fd, KVM_USERFAULT_POISON, one_in(f, 8) ? address(f) : &r);
 }
 
 static void do_vcpu_ioctl(struct fuzzer *f)
@@ -299,6 +327,9 @@ static void *fuzz(void *arg)
 		case 5:
 			do_vcpu_ioctl(f);
 			break;
+		case 7:
+			do_poison(f);
+			break;
 		case 6:
 			/* One thread: what another one has unmapped is nobody's. */
 			if (!f->id)
@@ -365,9 +396,23 @@ static void *janitor(void *arg)
 	return NULL;
 }
 
+static void clear_poison(void)
+{
+	struct kvm_userfault_range all = {
+		.flags = KVM_USERFAULT_POISON_CLEAR | KVM_USERFAULT_POISON_ALL,
+	};
+
+	vm_ioctl(p.vm, KVM_USERFAULT_POISON, &all);
+}
+
 /* There may be nobody to wait for, or no bitmap. */
 static void on_exit_fuzz(struct userfault_paging *paging, int id, int ret)
 {
+	if (ret == -1 && errno == EHWPOISON) {
+		WRITE_ONCE(poison_hit, true);
+		clear_poison();
+		return;
+	}
 	TEST_ASSERT(ret == -1 && errno == EFAULT, "vCPU %d: %d (%s), exit reason %u (%s)",
 		    id, ret, strerror(errno), p.vcpus[id]->run->exit_reason,
 		    exit_reason_str(p.vcpus[id]->run->exit_reason));
@@ -424,6 +469,7 @@ static void setup(void)
 	int i;
 
 	userfault_paging_create(&p, 2, NPAGES, USERFAULT_SHMEM, KVM_MEM_USERFAULT);
+	vm_enable_cap(p.vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
 	p.on_exit = on_exit_fuzz;
 	p.take_away = take_away;
 	kvm_map = kvm_mmap(4096, PROT_READ, MAP_SHARED, p.s->bitmap_fd);
@@ -453,6 +499,7 @@ static void final_round(void)
 	pthread_t thread;
 	u64 page, out;
 
+	clear_poison();
 	server.fd = userfault_fd_create(p.vm, KVM_USERFAULT_FD_VCPU |
 					      KVM_USERFAULT_FD_REPLACE);
 	kvm_pthread_create(&thread, NULL, serve, &server);
@@ -538,6 +585,7 @@ int main(int argc, char **argv)
 	userfault_pager_stop(&p);
 	pr_info("%lu calls, %lu and %lu pages checked, %lu paged out\n", total,
 		p.c->checked[0], p.c->checked[1], p.paged_out);
+	TEST_ASSERT(poison_hit, "Nobody has met poison");
 	TEST_ASSERT(!!no_memory == with_failures, "CREATE_FD had no memory %lu times",
 		    no_memory);
 	/* The file above may have been replaced; this one takes over from all. */

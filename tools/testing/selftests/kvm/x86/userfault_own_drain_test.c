@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM userfault: who takes a page back, by RESCAN or by arming its slot, may use the
- * page for something else when the ioctl returns.  So that waits for accesses of
- * KVM's own that had found the page present and are not done with it.
+ * KVM userfault: who takes a page back, by RESCAN, as poison or by arming its slot, may
+ * use the page for something else when the ioctl returns.  So that waits for accesses
+ * of KVM's own that had found the page present and are not done with it.
  *
  * Such an access is made to last by userfaultfd: the page's bit is clear, but the
  * host's page table has no entry for it, or one that may not be written to.
@@ -127,10 +127,14 @@ static void uffd_wait(int fd)
 /*
  * The other side, in a thread.
  */
+enum how { BY_RESCAN, BY_POISON, BY_ARMING };
+
+static const char * const how_names[] = { "RESCAN", "POISON", "Arming" };
+
 struct taking {
 	struct userfault_slot *s;
 	u64 page;
-	bool arm;
+	enum how how;
 	struct kvm_userfault_range range;
 	pthread_t thread;
 	bool begun, done;
@@ -142,29 +146,38 @@ static void *take_page(void *arg)
 	struct taking *t = arg;
 
 	__atomic_store_n(&t->begun, true, __ATOMIC_RELEASE);
-	if (t->arm)
+	switch (t->how) {
+	case BY_RESCAN:
+		t->ret = __vm_ioctl(t->s->vm, KVM_USERFAULT_RESCAN, &t->range);
+		break;
+	case BY_POISON:
+		t->ret = __vm_ioctl(t->s->vm, KVM_USERFAULT_POISON, &t->range);
+		break;
+	case BY_ARMING:
 		t->ret = __userfault_slot_update(t->s, t->s->region.flags |
 						 KVM_MEM_USERFAULT, t->s->bitmap);
-	else
-		t->ret = __vm_ioctl(t->s->vm, KVM_USERFAULT_RESCAN, &t->range);
+		break;
+	}
 	t->error = errno;
 	__atomic_store_n(&t->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
-static void taking_start(struct taking *t, struct userfault_slot *s, u64 page, bool arm)
+static void taking_start(struct taking *t, struct userfault_slot *s, u64 page, enum how how)
 {
 	*t = (struct taking) {
 		.s = s,
 		.page = page,
-		.arm = arm,
+		.how = how,
 		.range = {
 			.gpa = userfault_gpa(s, page),
 			.size = PAGE_SIZE,
-			.as_id = KVM_USERFAULT_AS_ALL,
+			.flags = how == BY_POISON ? KVM_USERFAULT_POISON_SET : 0,
+			.as_id = how == BY_POISON ? 0 : KVM_USERFAULT_AS_ALL,
 		},
 	};
-	userfault_set_bit(s, page);
+	if (how != BY_POISON)
+		userfault_set_bit(s, page);
 	kvm_pthread_create(&t->thread, NULL, take_page, t);
 	while (!__atomic_load_n(&t->begun, __ATOMIC_ACQUIRE))
 		usleep(1000);
@@ -175,7 +188,7 @@ static void taking_assert_waits(struct taking *t)
 	usleep(USERFAULT_QUIET_MS * 1000);
 	TEST_ASSERT(!__atomic_load_n(&t->done, __ATOMIC_ACQUIRE),
 		    "%s returned %d (%s) while an access was under way",
-		    t->arm ? "Arming" : "RESCAN", t->ret, strerror(t->error));
+		    how_names[t->how], t->ret, strerror(t->error));
 }
 
 static void taking_join(struct taking *t)
@@ -191,8 +204,8 @@ static void taking_join(struct taking *t)
 static void taking_join_ok(struct taking *t)
 {
 	taking_join(t);
-	TEST_ASSERT(!t->ret, "%s: %s", t->arm ? "Arming" : "RESCAN", strerror(t->error));
-	TEST_ASSERT_EQ(t->arm || !t->range.size, true);
+	TEST_ASSERT(!t->ret, "%s: %s", how_names[t->how], strerror(t->error));
+	TEST_ASSERT_EQ(t->how == BY_ARMING || !t->range.size, true);
 }
 
 struct world {
@@ -269,30 +282,42 @@ static void access_end(struct world *w)
 	userfault_clear_bit(w->s, w->page);
 }
 
-static void test_rescan(struct world *w, enum op op)
+/* Of memory that the guest then may have again. */
+static void clear_poison(struct world *w)
+{
+	struct kvm_userfault_range all = {
+		.flags = KVM_USERFAULT_POISON_CLEAR | KVM_USERFAULT_POISON_ALL,
+	};
+
+	vm_ioctl(w->s->vm, KVM_USERFAULT_POISON, &all);
+}
+
+static void test_range(struct world *w, enum how how, enum op op)
 {
 	struct taking t;
 
-	pr_info("  RESCAN and %s\n", op_names[op]);
+	pr_info("  %s and %s\n", how_names[how], op_names[op]);
 	access_begin(w, op);
-	taking_start(&t, w->s, w->page, false);
+	taking_start(&t, w->s, w->page, how);
 	taking_assert_waits(&t);
 
 	/* A signal ends it; nothing was done, as far as anybody may believe. */
 	TEST_ASSERT(!pthread_kill(t.thread, SIGUSR1), "pthread_kill");
 	taking_join(&t);
-	TEST_ASSERT(t.ret == -1 && t.error == EINTR, "RESCAN: %d (%s)", t.ret,
+	TEST_ASSERT(t.ret == -1 && t.error == EINTR, "%s: %d (%s)", how_names[how], t.ret,
 		    strerror(t.error));
 	TEST_ASSERT_EQ(t.range.gpa, userfault_gpa(w->s, w->page));
 	TEST_ASSERT_EQ(t.range.size, PAGE_SIZE);
 
-	taking_start(&t, w->s, w->page, false);
+	taking_start(&t, w->s, w->page, how);
 	taking_assert_waits(&t);
 	access_let(w);
 	taking_join_ok(&t);
 	/* The page is ours, and what was under way is in it. */
 	access_check(w, op);
 	access_end(w);
+	if (how == BY_POISON)
+		clear_poison(w);
 }
 
 static void test_arm(struct world *w, enum op op)
@@ -302,7 +327,7 @@ static void test_arm(struct world *w, enum op op)
 	pr_info("  arming and %s\n", op_names[op]);
 	userfault_disarm(w->s);
 	access_begin(w, op);
-	taking_start(&t, w->s, w->page, true);
+	taking_start(&t, w->s, w->page, BY_ARMING);
 	taking_assert_waits(&t);
 
 	/* slots_lock is held, so a signal does not end this one. */
@@ -371,13 +396,17 @@ static void test(enum userfault_backing backing, bool own)
 
 	if (own) {
 		for (op = 0; op < NR_OPS; op++)
-			test_rescan(&w, op);
+			test_range(&w, BY_RESCAN, op);
 		for (op = 0; op < NR_OPS; op++)
 			test_arm(&w, op);
 		test_waiter_elsewhere(&w, t);
 	} else {
 		test_not_asked_for(&w);
 	}
+	/* Poison is promised without OWN, too. */
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
+	for (op = 0; op < NR_OPS; op++)
+		test_range(&w, BY_POISON, op);
 
 	userfault_taker_free(t);
 	userfault_slot_free(w.s);

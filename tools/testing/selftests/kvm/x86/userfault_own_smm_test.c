@@ -38,6 +38,7 @@ static void create(struct world *w, enum userfault_backing backing)
 {
 	w->s = userfault_l2_create(&w->vcpu, true, false, backing);
 	w->vm = w->s->vm;
+	vm_enable_cap(w->vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
 	w->smram = userfault_slot_create(w->vm, SMRAM_SLOT, SMRAM_GPA, SMRAM_PAGES,
 					 backing, 0);
 	for (u64 page = 0; page < SMRAM_PAGES; page++)
@@ -132,6 +133,22 @@ static void assert_busy(struct world *w, u64 page, u64 nr)
 	TEST_ASSERT_EQ(range.size, (page + nr - USERFAULT_VMCB) * PAGE_SIZE);
 }
 
+/* As poison it is in use as well; nobody meets it meanwhile. */
+static void assert_poison_busy(struct world *w)
+{
+	struct kvm_userfault_range range = {
+		.gpa = userfault_gpa(w->s, USERFAULT_VMCB),
+		.size = PAGE_SIZE,
+		.flags = KVM_USERFAULT_POISON_SET,
+	};
+
+	ASSERT_FAILS(__vm_ioctl(w->vm, KVM_USERFAULT_POISON, &range), EBUSY);
+	TEST_ASSERT_EQ(range.gpa, userfault_gpa(w->s, USERFAULT_VMCB));
+	TEST_ASSERT_EQ(range.size, PAGE_SIZE);
+	range.flags = KVM_USERFAULT_POISON_CLEAR;
+	vm_ioctl(w->vm, KVM_USERFAULT_POISON, &range);
+}
+
 static void *start_log(void *arg)
 {
 	struct userfault_slot *s = arg;
@@ -157,6 +174,7 @@ static void test_busy(struct world *w)
 	userfault_set_bit(s, USERFAULT_VMCB);
 	assert_busy(w, USERFAULT_VMCB, 1);
 	assert_busy(w, USERFAULT_VMCB - 1, 4);
+	assert_poison_busy(w);
 	ASSERT_FAILS(__userfault_slot_update(s, s->region.flags, s->bitmap), EBUSY);
 	/* Who changes nothing of ours is not told, and waits as for any vCPU. */
 	kvm_pthread_create(&log, NULL, start_log, s);

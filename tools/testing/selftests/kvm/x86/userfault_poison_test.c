@@ -384,6 +384,15 @@ static void test_pages(enum userfault_backing backing, bool armed)
 	assert_usable(vcpu, s, victim + 1);
 	assert_poisoned(vcpu, s, victim);
 
+	/*
+	 * Shadow paging maps the neighbours of what it maps, if the host has them: the
+	 * next page is unmapped for that.
+	 */
+	poison(vm, victim + 1, 1, SET);
+	poison(vm, victim + 1, 1, CLEAR);
+	assert_usable(vcpu, s, victim + 1);
+	assert_poisoned(vcpu, s, victim);
+
 	/* Nobody is told by a prefetch. */
 	range = (struct kvm_pre_fault_memory) {
 		.gpa = userfault_gpa(s, victim), .size = PAGE_SIZE,
@@ -426,12 +435,14 @@ static void test_wake(void)
 	struct kvm_userfault_event event;
 	struct userfault_runner r;
 	struct userfault_slot *s;
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpus[2], *vcpu;
+	struct kvm_regs starts[2];
 	struct kvm_vm *vm;
 	int fd, weak;
 
 	pr_info("WAKE\n");
-	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
+	vm = vm_create_with_vcpus(2, guest_code, vcpus);
+	vcpu = vcpus[0];
 	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, FEATURES);
 	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON, KVM_MEM_USERFAULT);
 	virt_map(vm, GVA, GPA, NPAGES);
@@ -446,7 +457,10 @@ static void test_wake(void)
 	TEST_ASSERT(!ioctl(fd, KVM_USERFAULT_WAKE, &range), "WAKE");
 	TEST_ASSERT_EQ(list_all(vm, 1), 0);
 
-	start_guest(vcpu);
+	for (int i = 1; i >= 0; i--) {
+		start_guest(vcpus[i]);
+		starts[i] = start;
+	}
 	touch(vm, 3, false);
 	userfault_runner_start(&r, vcpu);
 	event = userfault_fd_read(fd);
@@ -463,6 +477,23 @@ static void test_wake(void)
 	/* Too late. */
 	userfault_resolve(s, 3, 1);
 	assert_poisoned(vcpu, s, 3);
+
+	/* Somebody else has found it filled, as nobody was woken for that. */
+	touch(vm, 7, false);
+	userfault_runner_start(&r, vcpu);
+	range.gpa = userfault_fd_read(fd).gpa;
+	TEST_ASSERT_EQ(range.gpa, userfault_gpa(s, 7));
+	userfault_resolve(s, 7, 1);
+	start = starts[1];
+	assert_usable(vcpus[1], s, 7);
+	TEST_ASSERT(!ioctl(fd, KVM_USERFAULT_WAKE, &range), "WAKE");
+	userfault_runner_join(&r);
+	errno = r.error;
+	userfault_assert_poison_exit(vcpu, r.ret, userfault_gpa(s, 7),
+				     KVM_MEMORY_EXIT_FLAG_READ, false);
+	assert_poisoned(vcpus[1], s, 7);
+	start = starts[0];
+	vcpu_regs_set(vcpu, &start);
 
 	/* SET ends a wait, too. */
 	touch(vm, 5, false);
