@@ -353,7 +353,8 @@ static void assert_usable(struct kvm_vcpu *vcpu, struct userfault_slot *s, u64 p
 /* A present page, its neighbours, what comes of filling, discarding, deleting. */
 static void test_pages(enum userfault_backing backing, bool armed)
 {
-	const u64 victim = 515;
+	/* The first of eight that shadow paging would map at a time. */
+	const u64 victim = 520;
 	struct kvm_pre_fault_memory range;
 	struct userfault_slot *s;
 	struct kvm_vcpu *vcpu;
@@ -384,10 +385,7 @@ static void test_pages(enum userfault_backing backing, bool armed)
 	assert_usable(vcpu, s, victim + 1);
 	assert_poisoned(vcpu, s, victim);
 
-	/*
-	 * Shadow paging maps the neighbours of what it maps, if the host has them: the
-	 * next page is unmapped for that.
-	 */
+	/* The next page is unmapped, and mapped with its neighbours. */
 	poison(vm, victim + 1, 1, SET);
 	poison(vm, victim + 1, 1, CLEAR);
 	assert_usable(vcpu, s, victim + 1);
