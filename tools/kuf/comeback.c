@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "comeback.h"
+#include "maps.h"
 #include "stream_source.h"
 
 #define HELLO_MS	5000
+/* Its maps may be large, and the source looks at all of them. */
+#define MAPS_MS		30000
 
 static int greet(struct stream *s, struct proto_hello *answer, enum proto_role role)
 {
@@ -19,24 +22,77 @@ static int greet(struct stream *s, struct proto_hello *answer, enum proto_role r
 	return stream_send(s, PROTO_HELLO, answer, sizeof(*answer), HELLO_MS);
 }
 
+static void remove_pages(struct pageset *set, const struct pageset *what)
+{
+	u64 page = 0, nr;
+
+	for (; pageset_next(what, &page, &nr); page++)
+		pageset_remove(set, page);
+}
+
+/* Pages come while this looks: what it then takes for absent is asked for, or not. */
+static int take_stock(struct comeback *c, struct pageset *absent, struct pageset *poisoned)
+{
+	u64 pages = c->mem->size / PAGE_SIZE;
+	int err;
+
+	err = pageset_make(absent, pages);
+	if (!err)
+		err = pageset_make(poisoned, pages);
+	if (!err && c->k)
+		err = maps_take(absent, c->k, KUF_MASK_ABSENT, c->mem);
+	if (!err && c->k)
+		err = maps_take(poisoned, c->k, KUF_MASK(KUF_POISONED), c->mem);
+	if (err)
+		return err;
+	if (!c->k)
+		pageset_add_all(absent);
+	if (!c->k && c->source)
+		remove_pages(absent, &c->source->came);
+	remove_pages(absent, poisoned);
+	return 0;
+}
+
+static int send_stock(struct comeback *c, struct stream *main, const struct pageset *absent,
+		      const struct pageset *poisoned)
+{
+	struct proto_resume resume = {
+		.epoch = c->who.epoch,
+		.pages = c->mem->size / PAGE_SIZE,
+		.absent = absent->count,
+		.poisoned = poisoned->count,
+		.started = c->went,
+	};
+	int err;
+
+	memcpy(resume.session, c->who.session, sizeof(resume.session));
+	err = stream_send(main, PROTO_RESUME, &resume, sizeof(resume), HELLO_MS);
+	if (!err)
+		err = maps_send(absent, c->mem, main, PROTO_ABSENT, MAPS_MS);
+	if (!err)
+		err = maps_send(poisoned, c->mem, main, PROTO_POISONED, MAPS_MS);
+	return err;
+}
+
 /* Says what is here, and hears that this side may run the VM. */
 static int resume(struct comeback *c, struct stream *main)
 {
-	struct proto_resume resume = { .epoch = c->who.epoch, .pages = c->pages };
+	struct pageset absent, poisoned = {};
 	struct stream_frame frame;
 	struct proto_epoch go;
 	int err;
 
-	memcpy(resume.session, c->who.session, sizeof(resume.session));
-	resume.started = c->went;
-	resume.absent = c->pages - (c->source ? READ_ONCE(c->source->nr_came) : 0);
-	err = stream_send(main, PROTO_RESUME, &resume, sizeof(resume), HELLO_MS);
+	err = take_stock(c, &absent, &poisoned);
 	if (!err)
-		err = stream_receive(main, PROTO_GO, &frame, HELLO_MS);
+		err = send_stock(c, main, &absent, &poisoned);
+	pageset_free(&absent);
+	pageset_free(&poisoned);
+	if (!err)
+		err = stream_receive(main, PROTO_GO, &frame, MAPS_MS);
 	if (err)
 		return err;
 	memcpy(&go, frame.data, sizeof(go));
-	return go.epoch == c->who.epoch ? 0 : kuf_error(-EBADMSG, "GO for another epoch");
+	return go.epoch == c->who.epoch ? 0 : stream_bad(main, "GO for another epoch");
 }
 
 static int take_urgent(struct comeback *c, struct proto_hello *answer, struct stream *main,
@@ -79,9 +135,10 @@ static int take_pair(struct comeback *c, const struct proto_hello *hello, struct
 		urgent->cancel = c->lobby->cancel;
 		err = resume(c, main);
 	}
-	if (!err || err == -ECANCELED || (err == -ECONNABORTED && !c->went))
-		return err;
-	return -EAGAIN;
+	if (err == -EBADMSG)
+		stream_abort(main, main->why);
+	/* Who comes back has given the VM up: whatever it does not like, it may come again. */
+	return !err || err == -ECANCELED ? err : -EAGAIN;
 }
 
 int comeback_wait(struct comeback *c, struct stream *main, struct stream *urgent,

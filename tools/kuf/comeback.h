@@ -2,9 +2,11 @@
 #ifndef KUF_COMEBACK_H
 #define KUF_COMEBACK_H
 
+#include <kuf/kuf.h>
 #include <pthread.h>
 
 #include "lobby.h"
+#include "mem.h"
 
 /*
  * The source of a VM connects once more, as its connections were cut: before the
@@ -16,7 +18,8 @@ struct comeback {
 	struct lobby *lobby;
 	/* Who it has to be: session, the token that it was told at first, the epoch of GO. */
 	struct proto_hello who;
-	u64 pages;			/* of the VM */
+	const struct mem *mem;		/* the VM's */
+	struct kuf *k;			/* of it, if libkuf has it */
 	bool went;			/* GO came before; then there is no taking back */
 
 	/* comeback_start() */

@@ -140,6 +140,8 @@ static void fill_status(struct control *c, struct control_status *status)
 		.go_ns = READ_ONCE(o->go_ns),
 		.started_ns = READ_ONCE(o->origin.started_ns),
 		.sent.failed = READ_ONCE(o->origin.counts.failed),
+		.left_pages = READ_ONCE(o->origin.absent.count),
+		.lost_pages = READ_ONCE(o->origin.poisoned.count),
 	};
 	memcpy(status->session, m->session, sizeof(status->session));
 	for (i = 0; i < 2; i++) {

@@ -63,6 +63,7 @@ struct control_status {
 	u64 now_ns;
 	u64 paused_ns, go_ns, started_ns;	/* of the last one sent */
 	struct origin_counts sent;
+	u64 left_pages, lost_pages;	/* absent there, poisoned: as far as is known here */
 	struct kuf_report report;	/* of what came, or comes, from elsewhere */
 };
 

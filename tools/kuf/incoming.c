@@ -133,7 +133,7 @@ static int wait_go(struct incoming *in)
 		return err;
 	memcpy(&go, frame.data, sizeof(go));
 	if (go.epoch != next.epoch)
-		return kuf_error(-EBADMSG, "GO for another epoch");
+		return stream_bad(&in->main, "GO for another epoch");
 	in->main.epoch = next.epoch;
 	in->urgent.epoch = next.epoch;
 	return 0;
@@ -144,7 +144,6 @@ int incoming_go(struct incoming *in)
 	int err;
 
 	in->ready_ns = stream_now_ns();
-	in->comeback.pages = in->config.mem_size / PAGE_SIZE;
 	err = wait_go(in);
 	/* Whatever else went wrong: GO may have been sent. */
 	if (err && err != -ECONNABORTED && err != -ECANCELED) {

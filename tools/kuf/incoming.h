@@ -28,7 +28,8 @@ int incoming_receive(struct incoming *in);
 /*
  * It is loaded, and all memory is absent: waits until it may run.  From then on the
  * source never runs it again.  When the connections are cut nobody knows whether it may:
- * then it waits for the source to connect once more.
+ * then it waits for the source to connect once more, and says what comeback.mem and
+ * comeback.k are, which the caller has set.
  */
 int incoming_go(struct incoming *in);
 /* Tells the source, if it is there; the connections are not used here any more. */

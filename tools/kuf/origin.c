@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "crc32c.h"
+#include "maps.h"
 #include "origin.h"
 
 /* After the other connection ended: how long the main one may say why. */
@@ -47,14 +48,67 @@ static void count(u64 *counter, u64 n)
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-static int reply_failed(struct server *v, const struct wish *w, int err)
+int origin_begin(struct origin *o)
 {
-	struct proto_failed failed = { .gpa = w->gpa, .len = w->len, .err = err };
+	u64 nr = o->mem->size / PAGE_SIZE;
+	int err;
+
+	err = pageset_make(&o->absent, nr);
+	if (!err)
+		err = pageset_make(&o->poisoned, nr);
+	if (!err)
+		pageset_add_all(&o->absent);
+	return err;
+}
+
+void origin_end(struct origin *o)
+{
+	pageset_free(&o->absent);
+	pageset_free(&o->poisoned);
+	pageset_free(&o->told);
+}
+
+static void add_poison(struct origin *o, const struct pageset *set)
+{
+	u64 page = 0, nr;
+
+	while (pageset_next(set, &page, &nr)) {
+		for (; nr; nr--, page++) {
+			pageset_add(&o->poisoned, page);
+			pageset_remove(&o->absent, page);
+		}
+	}
+}
+
+void origin_resume(struct origin *o, struct pageset *absent, struct pageset *poisoned)
+{
+	pageset_free(&o->absent);
+	o->absent = *absent;
+	*absent = (struct pageset){};
+	add_poison(o, poisoned);
+}
+
+static u64 page_of(const struct origin *o, u64 gpa)
+{
+	return mem_offset(o->mem, gpa, PAGE_SIZE) / PAGE_SIZE;
+}
+
+static void sent(struct origin *o, u64 gpa, u64 nr)
+{
+	u64 page = page_of(o, gpa);
+
+	while (nr--)
+		pageset_remove(&o->absent, page++);
+}
+
+static int reply_failed(struct server *v, const struct wish *w, u64 nr, int err)
+{
+	struct proto_failed failed = { .gpa = w->gpa, .len = nr * PAGE_SIZE, .err = err };
 	struct iovec iov = { &failed, sizeof(failed) };
 
 	kuf_error(err, "the page at 0x%llx, which the destination needs",
 		  (unsigned long long)w->gpa);
-	count(&v->o->counts.failed, w->len / PAGE_SIZE);
+	count(&v->o->counts.failed, nr);
 	return stream_put(v->s, PROTO_FAILED, 0, &iov, 1);
 }
 
@@ -64,6 +118,7 @@ static int reply_zero(struct server *v, const struct wish *w, u64 nr)
 	struct iovec iov = { &range, sizeof(range) };
 
 	count(&v->o->counts.zero_pages[v->urgent], nr);
+	sent(v->o, w->gpa, nr);
 	return stream_put(v->s, PROTO_ZERO, 0, &iov, 1);
 }
 
@@ -80,7 +135,39 @@ static int reply_pages(struct server *v, const struct wish *w, const u8 *pages, 
 	for (i = 0; i < nr; i++)
 		crcs[i] = crc32c(0, pages + i * PAGE_SIZE, PAGE_SIZE);
 	count(&v->o->counts.pages[v->urgent], nr);
+	sent(v->o, w->gpa, nr);
 	return stream_put(v->s, PROTO_PAGE, 0, iov, 3);
+}
+
+/* How many of the pages from @page on are poisoned, or are not, as the first one is. */
+static u64 run_of(const struct origin *o, u64 page, u64 nr)
+{
+	u64 n = 1;
+
+	while (n < nr && pageset_has(&o->poisoned, page + n) == pageset_has(&o->poisoned, page))
+		n++;
+	return n;
+}
+
+/* Content for the beginning of a wish; fewer pages if one of these is lost. */
+static int map(struct origin *o, const struct wish *w, u64 *nr, void **p)
+{
+	u64 page = page_of(o, w->gpa);
+	int err;
+
+	*nr = run_of(o, page, *nr);
+	if (pageset_has(&o->poisoned, page))
+		return -EHWPOISON;
+	if (*nr > PROTO_PAGES)
+		*nr = PROTO_PAGES;
+	err = o->map(o->opaque, w->gpa, *nr * PAGE_SIZE, p);
+	if (err == -EHWPOISON && *nr > 1) {
+		*nr = 1;
+		err = o->map(o->opaque, w->gpa, PAGE_SIZE, p);
+	}
+	if (err == -EHWPOISON)
+		pageset_add(&o->poisoned, page);
+	return err;
 }
 
 /* A frame for the beginning of the oldest wish; there is room for it. */
@@ -91,12 +178,10 @@ static int reply(struct server *v)
 	void *p;
 	int err;
 
-	if (nr > PROTO_PAGES)
-		nr = PROTO_PAGES;
-	err = v->o->map(v->o->opaque, w->gpa, nr * PAGE_SIZE, &p);
+	err = map(v->o, w, &nr, &p);
 	if (err) {
-		err = reply_failed(v, w, err);
-		n = w->len / PAGE_SIZE;
+		n = nr;
+		err = reply_failed(v, w, n, err);
 	} else if (is_zero(p)) {
 		while (n < nr && is_zero((u8 *)p + n * PAGE_SIZE))
 			n++;
@@ -148,15 +233,15 @@ static int take_request(struct server *v, const struct stream_frame *f)
 	u32 i;
 
 	if (f->length % sizeof(range))
-		return kuf_error(-EBADMSG, "a REQUEST of %u bytes", f->length);
+		return stream_bad(v->s, "a REQUEST of %u bytes", f->length);
 	for (i = 0; i < f->length / sizeof(range); i++) {
 		memcpy(&range, (const u8 *)f->data + i * sizeof(range), sizeof(range));
 		if (!range.len || range.gpa % PAGE_SIZE || range.len % PAGE_SIZE ||
 		    range.len > PROTO_REQUEST_PAGES * PAGE_SIZE ||
 		    mem_offset(v->o->mem, range.gpa, range.len) < 0)
-			return kuf_error(-EBADMSG, "a REQUEST for 0x%llx, 0x%llx bytes",
-					 (unsigned long long)range.gpa,
-					 (unsigned long long)range.len);
+			return stream_bad(v->s, "a REQUEST for 0x%llx, 0x%llx bytes",
+					  (unsigned long long)range.gpa,
+					  (unsigned long long)range.len);
 		v->queue[(v->first + v->nr++) % ORIGIN_QUEUE] =
 			(struct wish){ range.gpa, range.len, due };
 	}
@@ -164,7 +249,7 @@ static int take_request(struct server *v, const struct stream_frame *f)
 	return 0;
 }
 
-/* Of all memory, as the destination must have it. */
+/* Of all memory, as the destination must have it, but what is lost. */
 static int digest(struct origin *o, u64 *sum)
 {
 	u32 zero = crc32c(0, zeroes, PAGE_SIZE);
@@ -174,8 +259,14 @@ static int digest(struct origin *o, u64 *sum)
 
 	*sum = 0;
 	for (at = 0; at < o->mem->size; at += PAGE_SIZE) {
+		if (pageset_has(&o->poisoned, at / PAGE_SIZE))
+			continue;
 		gpa = mem_gpa(o->mem, at);
 		err = o->map(o->opaque, gpa, PAGE_SIZE, &p);
+		if (err == -EHWPOISON) {
+			pageset_add(&o->poisoned, at / PAGE_SIZE);
+			continue;
+		}
 		if (err)
 			return kuf_error(err, "the page at 0x%llx", (unsigned long long)gpa);
 		*sum += proto_digest(at / PAGE_SIZE,
@@ -184,25 +275,54 @@ static int digest(struct origin *o, u64 *sum)
 	return 0;
 }
 
+/* Before DONE. */
+static int take_poisoned(struct server *v, const struct stream_frame *f)
+{
+	struct maps_reader r = { .set = &v->o->told, .mem = v->o->mem, .left = v->o->told.size };
+
+	/* There is one such frame, and it has all of them. */
+	if (v->o->told.count)
+		return stream_bad(v->s, "POISONED twice");
+	return maps_read(&r, v->s, f);
+}
+
+static int compare(struct origin *o, u64 theirs, u32 *differs)
+{
+	u64 ours;
+	int err;
+
+	add_poison(o, &o->told);
+	err = digest(o, &ours);
+	if (err)
+		return err;
+	if (o->poisoned.count > o->told.count)
+		kuf_say("pages that the destination has were lost here: nothing to compare with");
+	else
+		*differs = ours != theirs;
+	return 0;
+}
+
 static int take_done(struct server *v, const struct stream_frame *f)
 {
 	struct proto_bye bye = {};
 	struct iovec iov = { &bye, sizeof(bye) };
 	struct proto_done done;
-	u64 sum;
 	int err;
 
 	memcpy(&done, f->data, sizeof(done));
 	if (done.kind < PROTO_DONE_ALL || done.kind > PROTO_DONE_BAD || done.reserved)
-		return kuf_error(-EBADMSG, "a DONE of kind %u", done.kind);
+		return stream_bad(v->s, "a DONE of kind %u", done.kind);
+	if (done.poisoned != v->o->told.count)
+		return stream_bad(v->s, "a DONE with %llu poisoned pages, where %llu were told",
+				  (unsigned long long)done.poisoned,
+				  (unsigned long long)v->o->told.count);
 	v->o->done = done;
 	if (done.kind == PROTO_DONE_BAD)
 		return kuf_error(-EBADMSG, "the destination could not use what it was sent");
 	if (done.kind == PROTO_DONE_ALL) {
-		err = digest(v->o, &sum);
+		err = compare(v->o, done.digest, &bye.differs);
 		if (err)
 			return err;
-		bye.differs = sum != done.digest;
 	}
 	v->over = true;
 	v->o->differs = bye.differs;
@@ -220,10 +340,11 @@ static int handle(struct server *v, const struct stream_frame *f)
 		__atomic_store_n(&v->o->started_ns, stream_now_ns(), __ATOMIC_RELEASE);
 		return 0;
 	}
+	if (!v->urgent && f->type == PROTO_POISONED)
+		return take_poisoned(v, f);
 	if (!v->urgent && f->type == PROTO_DONE)
 		return take_done(v, f);
-	return kuf_error(-EBADMSG, "the %s connection: a frame of type %u does not belong here",
-			 v->s->name, f->type);
+	return stream_bad(v->s, "a frame of type %u does not belong here", f->type);
 }
 
 /* All that is there, as long as it can be remembered. */
@@ -367,6 +488,10 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 
 	if (!servers)
 		return kuf_error(-ENOMEM, "queues");
+	pageset_free(&o->told);
+	err = pageset_make(&o->told, o->mem->size / PAGE_SIZE);
+	if (err)
+		goto out;
 	o->stop = eventfd(0, EFD_CLOEXEC);
 	if (o->stop < 0) {
 		err = kuf_error(-errno, "eventfd");

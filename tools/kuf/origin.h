@@ -5,13 +5,14 @@
 #include <pthread.h>
 
 #include "mem.h"
+#include "pageset.h"
 #include "stream.h"
 
 /*
  * Serves the memory of a VM that runs elsewhere.  The main connection is served by the
  * thread that calls origin_serve(), the urgent one by a thread of its own, so that no
  * background page is ahead of an urgent one.  Each connection is its thread's alone;
- * what both use is @stop, and counts, which are atomic.
+ * what both use is @stop, and counts and sets, which are atomic.  @told is main's.
  */
 #define ORIGIN_QUEUE	1024	/* ranges asked for and not answered; then it reads no more */
 
@@ -31,6 +32,11 @@ struct origin {
 	u64 latency_ns;		/* by which each urgent reply is late, artificially */
 	u64 bandwidth;		/* bytes a second of what is not urgent; 0: what goes */
 
+	/* origin_begin() to origin_end(); their counts stay. */
+	struct pageset absent;		/* not sent, or it was said that it is absent there */
+	struct pageset poisoned;	/* here or there: never sent, and not in the digest */
+	struct pageset told;		/* by the destination, to be poisoned there */
+
 	struct origin_counts counts;
 	struct proto_started started;	/* once the destination said so */
 	u64 started_ns;
@@ -40,6 +46,12 @@ struct origin {
 	int stop;		/* eventfd: both threads end */
 };
 
+/* Before the VM leaves: all of its memory is absent there. */
+int origin_begin(struct origin *o);
+/* Also for one that never began. */
+void origin_end(struct origin *o);
+/* The destination connects again: takes over what it says to be absent and poisoned. */
+void origin_resume(struct origin *o, struct pageset *absent, struct pageset *poisoned);
 /* Until the destination needs no more (0), or -errno after a message. */
 int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, int cancel);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "crc32c.h"
+#include "maps.h"
 #include "outgoing.h"
 
 #define CONNECT_MS	10000
@@ -199,26 +200,83 @@ static int serve(struct outgoing *o)
 	return origin_serve(&o->origin, &o->main, &o->urgent, o->cancel);
 }
 
+static int check_resume(struct outgoing *o, const struct proto_resume *r)
+{
+	if (memcmp(r->session, o->session, sizeof(r->session)) || r->epoch != o->epoch + 1 ||
+	    r->reserved || r->started > 1 || r->pages != o->config.mem_size / PAGE_SIZE)
+		return stream_bad(&o->main, "RESUME of another VM");
+	if (r->absent > r->pages || r->poisoned > r->pages - r->absent ||
+	    (!r->started && r->absent + r->poisoned != r->pages))
+		return stream_bad(&o->main, "RESUME: %llu absent and %llu poisoned pages of %llu",
+				  (unsigned long long)r->absent, (unsigned long long)r->poisoned,
+				  (unsigned long long)r->pages);
+	return 0;
+}
+
+/* No page is both. */
+static int check_maps(struct outgoing *o, const struct pageset *absent,
+		      const struct pageset *poisoned)
+{
+	u64 page = 0, nr;
+
+	for (; pageset_next(poisoned, &page, &nr); page++) {
+		if (pageset_has(absent, page))
+			return stream_bad(&o->main, "page %llu is absent and poisoned",
+					  (unsigned long long)page);
+	}
+	return 0;
+}
+
+/* What the destination has. */
+static int take_resume(struct outgoing *o, struct proto_resume *resume)
+{
+	struct pageset absent, poisoned = {};
+	const struct mem *mem = o->origin.mem;
+	struct stream_frame frame;
+	int err;
+
+	err = stream_receive(&o->main, PROTO_RESUME, &frame, PHASE_MS);
+	if (err)
+		return err;
+	memcpy(resume, frame.data, sizeof(*resume));
+	err = check_resume(o, resume);
+	if (err)
+		return err;
+	err = pageset_make(&absent, resume->pages);
+	if (!err)
+		err = pageset_make(&poisoned, resume->pages);
+	if (!err)
+		err = maps_receive(&absent, mem, &o->main, PROTO_ABSENT, resume->absent, PHASE_MS);
+	if (!err)
+		err = maps_receive(&poisoned, mem, &o->main, PROTO_POISONED, resume->poisoned,
+				   PHASE_MS);
+	if (!err)
+		err = check_maps(o, &absent, &poisoned);
+	if (!err)
+		origin_resume(&o->origin, &absent, &poisoned);
+	pageset_free(&absent);
+	pageset_free(&poisoned);
+	return err;
+}
+
 /* What is there says what it has, and hears GO, whether or not it heard it before. */
 static int come_back(struct outgoing *o, const struct net_address *to)
 {
-	struct stream_frame frame;
 	struct proto_resume resume;
 	int err;
 
 	err = connect_both(o, to, PROTO_MAIN_AGAIN);
 	if (!err)
-		err = stream_receive(&o->main, PROTO_RESUME, &frame, PHASE_MS);
-	if (err)
+		err = take_resume(o, &resume);
+	if (err) {
+		if (err == -EBADMSG)
+			stream_abort(&o->main, o->main.why);
 		return err;
-	memcpy(&resume, frame.data, sizeof(resume));
-	if (memcmp(resume.session, o->session, sizeof(resume.session)) ||
-	    resume.epoch != o->epoch + 1 || resume.reserved || resume.started > 1 ||
-	    resume.pages != o->config.mem_size / PAGE_SIZE || resume.absent > resume.pages)
-		return kuf_error(-EBADMSG, "%s resumes another VM", to->text);
-	kuf_say("%s is there again: the VM %s, %llu of %llu pages are absent", to->text,
+	}
+	kuf_say("%s is there again: the VM %s, %llu of %llu pages absent, %llu poisoned", to->text,
 		resume.started ? "was started" : "was not started yet",
-		(unsigned long long)resume.absent, (unsigned long long)resume.pages);
+		(unsigned long long)resume.absent, (unsigned long long)resume.pages,
+		(unsigned long long)resume.poisoned);
 	if (resume.started && !o->origin.started_ns)
 		__atomic_store_n(&o->origin.started_ns, stream_now_ns(), __ATOMIC_RELEASE);
 	return send_go(o);
@@ -253,6 +311,7 @@ static int finish(struct outgoing *o, const struct net_address *to, int err)
 	err = retry(o, to, err);
 	hang_up(o);
 	if (!may_recover(o, err)) {
+		origin_end(&o->origin);
 		set_phase(o, err ? OUTGOING_FAILED : OUTGOING_DONE);
 		return err;
 	}
@@ -268,7 +327,9 @@ int outgoing_run(struct outgoing *o, const struct net_address *to)
 	o->main.fd = -1;
 	o->urgent.fd = -1;
 	set_phase(o, OUTGOING_CONNECTING);
-	err = connect_both(o, to, PROTO_MAIN);
+	err = origin_begin(&o->origin);
+	if (!err)
+		err = connect_both(o, to, PROTO_MAIN);
 	if (err)
 		goto out;
 	set_phase(o, OUTGOING_STATE);

@@ -28,6 +28,7 @@
  *				<-	STARTED
  *				<-	REQUEST		urgent ones on urgent, others on main
  *	PAGE, ZERO, FAILED	->			on the request's connection
+ *				<-	POISONED	on main, if there are such pages
  *				<-	DONE		on main
  *	BYE			->
  *
@@ -38,13 +39,15 @@
  *	HELLO (urgent, token)	->
  *				<-	HELLO
  *				<-	RESUME		on main, from here on: epoch + 1
+ *				<-	ABSENT...	all pages that are absent there
+ *				<-	POISONED	and all that are poisoned
  *	GO			->			and on as above
  *
  * ABORT may come instead of anything, from either side.  Until GO was sent it means
  * that the source goes on with the VM; afterwards the source never runs it again.
  */
 #define PROTO_MAGIC	0x53465546u	/* "FUFS" */
-#define PROTO_VERSION	1
+#define PROTO_VERSION	2
 
 /* Of a frame's sender: a receiver that does not know the type goes on. */
 #define PROTO_OPTIONAL	BIT(0)
@@ -77,6 +80,8 @@ enum proto_type {
 	PROTO_BYE,
 	PROTO_ABORT,
 	PROTO_RESUME,
+	PROTO_ABSENT,		/* struct proto_range, up to PROTO_MAP_RANGES */
+	PROTO_POISONED,		/* the same */
 	PROTO_NR_TYPES,
 };
 
@@ -129,12 +134,16 @@ struct proto_epoch {
 	u64 epoch;
 };
 
-/* What the destination has of a VM whose connections were cut. */
+/*
+ * What the destination has of a VM whose connections were cut.  As many pages follow in
+ * ABSENT and POISONED: in order, and no page twice.
+ */
 struct proto_resume {
 	u8 session[PROTO_ID_SIZE];
 	u64 epoch;		/* that begins, or began, with GO */
 	u64 pages;		/* of the VM's memory */
-	u64 absent;		/* of these; no page is poisoned */
+	u64 absent;		/* of these */
+	u64 poisoned;		/* of these, in up to PROTO_MAP_RANGES ranges; not absent */
 	u32 started;		/* GO came before */
 	u32 reserved;
 };
@@ -145,6 +154,7 @@ struct proto_started {
 };
 
 #define PROTO_RANGES		64
+#define PROTO_MAP_RANGES	4096	/* KVM has no more ranges of poison */
 #define PROTO_REQUEST_PAGES	64	/* in one range of a REQUEST, at most */
 #define PROTO_PAGES		16	/* in one PAGE */
 
@@ -178,7 +188,8 @@ struct proto_done {
 	u32 reserved;
 	u64 pages;		/* with content */
 	u64 zero_pages;
-	u64 digest;		/* proto_digest() of all pages, if these are all */
+	u64 digest;		/* proto_digest() of all pages but poisoned ones, if all came */
+	u64 poisoned;		/* pages, which POISONED told before, if all came */
 };
 
 struct proto_bye {

@@ -185,8 +185,12 @@ static int arm(struct recv *r)
 	if (r->request_timeout_ms)
 		r->source.timeout_ms = r->request_timeout_ms;
 	r->machine.from = &r->source;
+	r->incoming.comeback.mem = &r->machine.vm.mem;
 	err = trace_pager(&r->trace, r->how.trace, &config);
-	return err ?: machine_start_pager(&r->machine, &config);
+	if (!err)
+		err = machine_start_pager(&r->machine, &config);
+	r->incoming.comeback.k = r->machine.pager.k;
+	return err;
 }
 
 /* It can be written: after GO that must not fail. */
@@ -285,7 +289,7 @@ static int finish(struct recv *r, int code)
 	r->listen_fd = -1;
 	/* What a guest ends with that did not miss anything is its own. */
 	if (READ_ONCE(r->source.end) == STREAM_SOURCE_CUT && code == KUF_EXIT_TIMEOUT &&
-	    r->source.nr_came < r->machine.vm.mem.size / PAGE_SIZE)
+	    !r->source.complete)
 		code = KUF_EXIT_LOST;
 	code = machine_finish(&r->machine, code);
 	if (!r->incoming.went)

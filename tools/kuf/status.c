@@ -58,12 +58,14 @@ static const char *state_name(const struct control_status *s)
 /* Of the memory that goes to another host. */
 static json_t *sent_json(const struct control_status *s)
 {
-	return json_pack("{sIsIsIsIsI}",
+	return json_pack("{sIsIsIsIsIsIsI}",
 			 "demand-pages", (json_int_t)s->sent.pages[1],
 			 "background-pages", (json_int_t)s->sent.pages[0],
 			 "duplicate", (json_int_t)(s->sent.zero_pages[0] + s->sent.zero_pages[1]),
 			 "requests", (json_int_t)(s->sent.requests[0] + s->sent.requests[1]),
-			 "failed", (json_int_t)s->sent.failed);
+			 "failed", (json_int_t)s->sent.failed,
+			 "remaining-pages", (json_int_t)s->left_pages,
+			 "poisoned-pages", (json_int_t)s->lost_pages);
 }
 
 int status_text(const struct control_status *s, char *text, size_t size)
@@ -86,6 +88,7 @@ int status_text(const struct control_status *s, char *text, size_t size)
 	json_object_set_new(json, "disk-requests", json_integer(s->disk_requests));
 	if (s->paused_ns)
 		json_object_set_new(json, "sent", sent_json(s));
+	json_object_set_new(json, "pages", json_integer(s->mem_size / PAGE_SIZE));
 	n = json_dumpb(json, text, size, JSON_INDENT(2));
 	json_decref(json);
 	/* It says how much it would be, and writes no 0. */
@@ -127,6 +130,14 @@ static void print_memory(json_t *json, json_t *ram, FILE *to)
 	print_time(json, "fully-populated", "fully populated", to);
 }
 
+static void print_sent(json_t *json, json_t *sent, FILE *to)
+{
+	if (json_is_object(sent))
+		fprintf(to, "sent               %.0f of %.0f pages absent there, %.0f poisoned\n",
+			number(sent, "remaining-pages"), number(json, "pages"),
+			number(sent, "poisoned-pages"));
+}
+
 static void print_buckets(json_t *dist, FILE *to)
 {
 	char low[16], high[16];
@@ -158,6 +169,7 @@ int status_print(const char *text, FILE *to)
 	fprintf(to, "vCPUs              %.0f\n", number(json, "vcpus"));
 	fprintf(to, "disk               %.0f requests\n", number(json, "disk-requests"));
 	print_memory(json, json_object_get(json, "ram"), to);
+	print_sent(json, json_object_get(json, "sent"), to);
 	print_buckets(json_object_get(json, "postcopy-latency-dist"), to);
 	json_decref(json);
 	return 0;

@@ -6,6 +6,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,13 +20,16 @@
 
 static_assert(sizeof(struct proto_header) == 40, "the protocol");
 static_assert(sizeof(struct proto_hello) == 64, "the protocol");
-static_assert(sizeof(struct proto_done) == 32, "the protocol");
+static_assert(sizeof(struct proto_resume) == 56, "the protocol");
+static_assert(sizeof(struct proto_done) == 40, "the protocol");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go out as they are");
 
 #define PAGE_MIN	(sizeof(struct proto_page) + sizeof(u32) + PAGE_SIZE)
 #define PAGE_MAX	(sizeof(struct proto_page) + PROTO_PAGES * (sizeof(u32) + PAGE_SIZE))
 #define RANGES_MAX	(PROTO_RANGES * sizeof(struct proto_range))
+#define MAP_MAX		(PROTO_MAP_RANGES * sizeof(struct proto_range))
 #define PAYLOAD_MAX	PAGE_MAX
+static_assert(MAP_MAX <= PAYLOAD_MAX, "the protocol");
 #define FRAME_BYTES_MAX	(sizeof(struct proto_header) + PAYLOAD_MAX)
 /* Room for a whole frame behind one of which all but a byte is there. */
 #define IN_SIZE		(4 * FRAME_BYTES_MAX)
@@ -51,6 +56,8 @@ static const struct {
 	[PROTO_BYE] = { "BYE", sizeof(struct proto_bye), sizeof(struct proto_bye) },
 	[PROTO_ABORT] = { "ABORT", 0, PROTO_TEXT_MAX },
 	[PROTO_RESUME] = { "RESUME", sizeof(struct proto_resume), sizeof(struct proto_resume) },
+	[PROTO_ABSENT] = { "ABSENT", sizeof(struct proto_range), MAP_MAX },
+	[PROTO_POISONED] = { "POISONED", sizeof(struct proto_range), MAP_MAX },
 };
 
 u64 stream_now_ns(void)
@@ -199,10 +206,20 @@ static const char *check_header(const struct stream *s, const struct proto_heade
 	return NULL;
 }
 
-static int bad_frame(const struct stream *s, const struct proto_header *h, const char *why)
+int stream_bad(struct stream *s, const char *fmt, ...)
 {
-	return kuf_error(-EBADMSG, "the %s connection, frame %llu (type %u, %u bytes): %s",
-			 s->name, (unsigned long long)s->rx_sequence, h->type, h->length, why);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s->why, sizeof(s->why), fmt, ap);
+	va_end(ap);
+	return kuf_error(-EBADMSG, "the %s connection: %s", s->name, s->why);
+}
+
+static int bad_frame(struct stream *s, const struct proto_header *h, const char *why)
+{
+	return stream_bad(s, "frame %llu (type %u, %u bytes): %s",
+			  (unsigned long long)s->rx_sequence, h->type, h->length, why);
 }
 
 int stream_next(struct stream *s, struct stream_frame *frame)
@@ -302,8 +319,8 @@ int stream_receive(struct stream *s, u16 type, struct stream_frame *frame, int t
 		if (r && frame->type == PROTO_ABORT)
 			return stream_aborted(s, frame);
 		if (r && frame->type != type)
-			return kuf_error(-EBADMSG, "the %s connection: %s instead of %s",
-					 s->name, types[frame->type].name, types[type].name);
+			return stream_bad(s, "%s instead of %s", types[frame->type].name,
+					  types[type].name);
 		if (r)
 			return 0;
 		r = stream_fill(s);

@@ -20,6 +20,7 @@ struct stream {
 	u8 *in, *out;
 	u32 in_begin, in_end;	/* not yet taken */
 	u32 out_begin, out_end;	/* not yet sent */
+	char why[PROTO_TEXT_MAX];	/* what stream_bad() said */
 };
 
 /* One that was received: @data is valid until the next call for that stream. */
@@ -63,6 +64,9 @@ bool stream_has_frame(const struct stream *s);
 int stream_send(struct stream *s, u16 type, const void *data, u32 length, int timeout_ms);
 /* One of that type; -ECONNABORTED, after a message, when it is ABORT. */
 int stream_receive(struct stream *s, u16 type, struct stream_frame *frame, int timeout_ms);
+/* What came on it cannot be right: -EBADMSG after a message. */
+__attribute__((format(printf, 2, 3)))
+int stream_bad(struct stream *s, const char *fmt, ...);
 /* ABORT, with an effort to have it sent. */
 void stream_abort(struct stream *s, const char *why);
 /* Says what the peer's ABORT says. */

@@ -12,7 +12,7 @@
 
 #include "crc32c.h"
 #include "net.h"
-#include "stream_source.h"
+#include "stream_done.h"
 
 #define MAIN		0
 #define URGENT		1
@@ -36,8 +36,7 @@ int stream_source_init(struct stream_source *ss, const struct mem *mem, struct s
 	pthread_mutex_init(&ss->lock, NULL);
 	ss->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ss->crcs = calloc(nr, sizeof(*ss->crcs));
-	ss->came = calloc(1, (nr + 7) / 8);
-	if (ss->bell >= 0 && ss->crcs && ss->came)
+	if (ss->bell >= 0 && ss->crcs && !pageset_make(&ss->came, nr))
 		return 0;
 	stream_source_free(ss);
 	return kuf_error(-ENOMEM, "the account of %llu pages", (unsigned long long)nr);
@@ -52,11 +51,10 @@ void stream_source_free(struct stream_source *ss)
 		stream_close(&ss->next[URGENT]);
 	}
 	free(ss->crcs);
-	free(ss->came);
+	pageset_free(&ss->came);
 	ss->has_next = false;
 	ss->bell = -1;
 	ss->crcs = NULL;
-	ss->came = NULL;
 }
 
 static void ring(struct stream_source *ss)
@@ -84,28 +82,12 @@ static void set_end(struct stream_source *ss, enum stream_source_end end)
 	__atomic_store_n(&ss->end, end, __ATOMIC_RELEASE);
 }
 
-static void put_done(struct stream_source *ss, enum proto_done_kind kind)
-{
-	struct proto_done done = {
-		.kind = kind,
-		.pages = ss->counts.demand_pages + ss->counts.background_pages,
-		.zero_pages = ss->counts.zero_pages,
-	};
-	struct iovec iov = { &done, sizeof(done) };
-	u64 i;
-
-	for (i = 0; kind == PROTO_DONE_ALL && i < ss->mem->size / PAGE_SIZE; i++)
-		done.digest += proto_digest(i, ss->crcs[i]);
-	if (!stream_put(ss->sides[MAIN].s, PROTO_DONE, 0, &iov, 1))
-		ss->done_sent = true;
-}
-
 /* What came cannot be right: nothing of it is used any more.  After a message. */
 static int bad(struct stream_source *ss, int err)
 {
 	set_end(ss, STREAM_SOURCE_BAD);
 	if (!ss->done_sent) {
-		put_done(ss, PROTO_DONE_BAD);
+		stream_done_put(ss, PROTO_DONE_BAD);
 		stream_flush(ss->sides[MAIN].s);
 	}
 	return err;
@@ -120,12 +102,12 @@ static int cut(struct stream_source *ss)
 	/* The origin is to notice it, if it is only slow. */
 	for (i = 0; i < 2; i++)
 		shutdown(ss->sides[i].s->fd, SHUT_RDWR);
-	if (ss->nr_came == ss->mem->size / PAGE_SIZE) {
+	if (ss->complete) {
 		kuf_say("the source of the VM is gone, and all of its memory is here");
 		return -EAGAIN;
 	}
 	kuf_error(0, "the source of the VM is gone: %llu of %llu pages did not come",
-		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->nr_came),
+		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->came.count),
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE));
 	kuf_say("vCPUs wait where they need one of these pages,");
 	kuf_say("until the source connects again (kuf recover there)");
@@ -175,7 +157,7 @@ static void take_over(struct stream_source *ss)
 	ss->urgent_closed = false;
 	ss->done_sent = false;
 	if (ss->end == STREAM_SOURCE_BAD)
-		put_done(ss, PROTO_DONE_BAD);
+		stream_done_put(ss, PROTO_DONE_BAD);
 	else
 		set_end(ss, STREAM_SOURCE_SERVES);
 }
@@ -246,11 +228,6 @@ static int check_time(struct stream_source *ss)
 	return -EAGAIN;
 }
 
-static bool came(const struct stream_source *ss, u64 page)
-{
-	return ss->came[page / 8] & 1 << page % 8;
-}
-
 static int wrong(struct stream_source *ss, u64 gpa, const char *why)
 {
 	ss->counts.wrong_pages++;
@@ -274,7 +251,7 @@ static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u
 
 	for (i = 0; i < nr; i++, page++) {
 		crc = crcs ? crcs[i] : zero;
-		if (came(ss, page)) {
+		if (pageset_has(&ss->came, page)) {
 			ss->counts.repeated_pages++;
 			if (ss->crcs[page] != crc)
 				return wrong(ss, gpa + i * PAGE_SIZE, "comes twice, and differs");
@@ -284,8 +261,7 @@ static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u
 			return wrong(ss, gpa + i * PAGE_SIZE,
 				     "was let go before its content came");
 		ss->crcs[page] = crc;
-		ss->came[page / 8] |= 1 << page % 8;
-		__atomic_fetch_add(&ss->nr_came, 1, __ATOMIC_RELAXED);
+		pageset_add(&ss->came, page);
 		++*counter;
 	}
 	return 0;
@@ -385,22 +361,9 @@ static int take_failed(struct stream_source *ss, struct stream_side *side,
 		  (unsigned long long)failed.gpa);
 	reply->gpa = failed.gpa;
 	reply->len = failed.len;
-	reply->type = KUF_REPLY_FAILED;
+	reply->type = failed.err == -EHWPOISON ? KUF_REPLY_POISON : KUF_REPLY_FAILED;
 	reply->error = failed.err;
 	return 1;
-}
-
-static int take_bye(struct stream_source *ss, const struct stream_frame *f)
-{
-	struct proto_bye bye;
-
-	memcpy(&bye, f->data, sizeof(bye));
-	if (!ss->done_sent || bye.reserved)
-		return kuf_error(-EBADMSG, "a BYE that does not make sense");
-	if (bye.differs)
-		return kuf_error(-EBADMSG, "what is here is not what the source has (digest)");
-	set_end(ss, STREAM_SOURCE_COMPLETE);
-	return 0;
 }
 
 /* 1: there is a reply; 0: there is none, but maybe in the next frame. */
@@ -418,7 +381,7 @@ static int take(struct stream_source *ss, struct stream_side *side,
 		return stream_aborted(side->s, f);
 	case PROTO_BYE:
 		if (side == &ss->sides[MAIN])
-			return take_bye(ss, f);
+			return stream_done_take_bye(ss, f);
 		break;
 	}
 	return kuf_error(-EBADMSG, "the %s connection: a frame of type %u does not belong here",
@@ -452,12 +415,11 @@ static int receive_side(struct stream_source *ss, struct stream_side *side,
 /* All that came before is in place when this is called. */
 static void check_complete(struct stream_source *ss)
 {
-	struct kuf_cursor cursor = { .size = sizeof(cursor) };
-
-	if (ss->done_sent || ss->nr_came < ss->mem->size / PAGE_SIZE)
-		return;
-	if (!ss->k || kuf_next_absent(ss->k, &cursor) == -ENOENT)
-		put_done(ss, PROTO_DONE_ALL);
+	if (!ss->complete && stream_done_is_complete(ss))
+		__atomic_store_n(&ss->complete, true, __ATOMIC_RELAXED);
+	/* In a frame, or two: there has to be room for both. */
+	if (ss->complete && !ss->done_sent && stream_is_flushed(ss->sides[MAIN].s))
+		stream_done_put(ss, PROTO_DONE_ALL);
 }
 
 static int receive(void *source, struct kuf_reply *reply)
@@ -472,8 +434,10 @@ static int receive(void *source, struct kuf_reply *reply)
 		return -EAGAIN;
 	if (ss->end == STREAM_SOURCE_BAD)
 		return -EBADMSG;
-	check_complete(ss);
 	r = flush(ss);
+	check_complete(ss);
+	if (!r)
+		r = flush(ss);
 	if (!r && !ss->urgent_closed)
 		r = receive_side(ss, &ss->sides[URGENT], reply);
 	/* The origin closes both when it has said BYE, which is on the other one. */
@@ -580,11 +544,11 @@ void stream_source_finish(struct stream_source *ss)
 	if (!is_open(ss) || ss->end != STREAM_SOURCE_SERVES)
 		return;
 	if (!ss->done_sent)
-		put_done(ss, PROTO_DONE_ENDED);
+		stream_done_put(ss, PROTO_DONE_ENDED);
 	while (ss->end == STREAM_SOURCE_SERVES && stream_now_ns() < until) {
 		stream_flush(main->s);
 		while ((r = stream_next(main->s, &f)) > 0) {
-			if (f.type == PROTO_BYE && take_bye(ss, &f))
+			if (f.type == PROTO_BYE && stream_done_take_bye(ss, &f))
 				return;
 		}
 		if (!r)

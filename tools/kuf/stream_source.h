@@ -7,6 +7,7 @@
 
 #include "break.h"
 #include "mem.h"
+#include "pageset.h"
 #include "stream_side.h"
 
 /*
@@ -51,8 +52,9 @@ struct stream_source {
 
 	/* Of each page: the CRC32C of what came, if something did. */
 	u32 *crcs;
-	u8 *came;		/* a bit each */
-	u64 nr_came;
+	struct pageset came;	/* others may look */
+	u64 absent_from;	/* no page before this one is absent */
+	bool complete;		/* none is; others may read it */
 
 	/* What is left of a ZERO. */
 	struct stream_side *ranges_side;

@@ -49,7 +49,8 @@ static void test_texts(void)
 {
 	struct control_status s = { .state = CONTROL_POSTCOPY, .session = { 0xab, 1 }, .epoch = 3,
 				    .nr_cpus = 2, .disk_requests = 77, .policy = KUF_EAGER,
-				    .now_ns = 9000001,
+				    .now_ns = 9000001, .mem_size = 64 << 20, .paused_ns = 5,
+				    .left_pages = 333, .lost_pages = 4,
 				    .report = { .armed_ns = 1, .resumed_ns = 5000001,
 						.pages = 100, .present = 25, .demand = 20,
 						.background = 5, .latency_count = 20,
@@ -66,6 +67,7 @@ static void test_texts(void)
 		    strstr(p, "25 of 100 pages (25 %), by kuf, background\n") &&
 		    strstr(p, "20 pages, 100.0 us on average\n") &&
 		    strstr(p, "guest resumed             5.0 ms\n") &&
+		    strstr(p, "333 of 16384 pages absent there, 4 poisoned\n") &&
 		    strstr(p, "[  64 us - 128 us ]: 20\n") && !strstr(p, "fully"), "for people");
 	ktap_result(status_text(&s, small, sizeof(small)) == -E2BIG, "no room");
 }
@@ -78,7 +80,8 @@ static void test_bad_texts(void)
 		"{\"status\": \"a\", \"status\": \"b\"}",
 	};
 	static const char * const odd[] = {
-		"{\"status\": \"x\", \"ram\": 5, \"postcopy-latency-dist\": {}}",
+		"{\"status\": \"x\", \"sent\": {\"remaining-pages\": []}}",
+		"{\"status\": \"x\", \"sent\": 1, \"ram\": 5, \"postcopy-latency-dist\": {}}",
 		"{\"status\": \"x\", \"ram\": {\"total\": 1, \"page-size\": 0}}",
 		"{\"status\": \"x\", \"ram\": {\"total\": -1e308, \"remaining\": 1e308, \"page-size\": 1e-300}}",
 		"{\"status\": \"x\", \"postcopy-latency-dist\": [1,2,\"a\",null,[],5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1]}",

@@ -112,7 +112,7 @@ static void test_headers(void)
 } while (0)
 	test_header(h, 1, NULL, "sound");
 	BAD(h.magic ^= 1, "no frame", "magic");
-	BAD(h.version = 2, "of a version", "version");
+	BAD(h.version++, "of a version", "version");
 	BAD(h.epoch = 6, "another epoch", "epoch");
 	BAD(h.sequence = 1, "out of sequence", "sequence");
 	BAD(h.reserved = 1, "of a kind", "reserved");

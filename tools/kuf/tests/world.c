@@ -244,6 +244,8 @@ static void create_context(struct world *w)
 	if (stream_source_init(&w->ss, &w->memory, &w->in.main, &w->in.urgent))
 		die("stream_source_init");
 	w->ss.k = w->k;
+	w->in.comeback.mem = &w->memory;
+	w->in.comeback.k = w->k;
 	w->ss.fault = w->fault;
 	if (w->timeout_ms)
 		w->ss.timeout_ms = w->timeout_ms;

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_STREAM_DONE_H
+#define KUF_STREAM_DONE_H
+
+#include "stream_source.h"
+
+/* For the thread that serves. */
+
+/* Is no page absent any more? */
+bool stream_done_is_complete(struct stream_source *ss);
+/* Queues DONE, and sets @done_sent; all that came before has to be sent. */
+void stream_done_put(struct stream_source *ss, enum proto_done_kind kind);
+int stream_done_take_bye(struct stream_source *ss, const struct stream_frame *f);
+
+#endif /* KUF_STREAM_DONE_H */
