@@ -147,6 +147,8 @@ int incoming_go(struct incoming *in)
 	err = wait_go(in);
 	/* Whatever else went wrong: GO may have been sent. */
 	if (err && err != -ECONNABORTED && err != -ECANCELED) {
+		if (err == -EBADMSG)
+			stream_abort(&in->main, in->main.why);
 		kuf_say("the source may have given the VM up, or not: it stands still here,");
 		kuf_say("until the source connects again (kuf recover there)");
 		stream_close(&in->main);

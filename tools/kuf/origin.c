@@ -479,6 +479,15 @@ static int last_words(struct server *v)
 	return v->over ? 0 : -EPIPE;
 }
 
+/* Unless it is the VM that is bad there. */
+static void abort_both(const char *why, struct stream *main, struct stream *urgent)
+{
+	if (!why[0])
+		return;
+	stream_abort(main, why);
+	stream_abort(urgent, why);
+}
+
 int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, int cancel)
 {
 	struct server *servers = calloc(2, sizeof(*servers));
@@ -507,8 +516,13 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 	err = serve(m, cancel);
 	stop(o);
 	pthread_join(thread, NULL);
+	/* What came there cannot be right: there is nothing to wait for. */
+	if (u->err == -EBADMSG && !m->over)
+		err = u->err;
 	if (!err && !m->over)
 		err = last_words(m);
+	if (err == -EBADMSG)
+		abort_both(m->s->why[0] ? m->s->why : u->s->why, main, urgent);
 	if (!err && o->differs)
 		err = kuf_error(-EBADMSG, "what the destination has is not what is here (digest)");
 out_fd:

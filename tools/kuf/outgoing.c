@@ -185,8 +185,8 @@ static void take_back(struct outgoing *o, const struct net_address *to)
 /* The other side may be there still, and wait. */
 static bool may_recover(const struct outgoing *o, int err)
 {
-	return o->given_up && err && err != -ECANCELED && err != -ECONNABORTED &&
-	       o->origin.done.kind != PROTO_DONE_BAD && !o->origin.differs;
+	return o->given_up && err && err != -ECANCELED && o->origin.done.kind != PROTO_DONE_BAD &&
+	       !o->origin.differs;
 }
 
 static void hang_up(struct outgoing *o)
@@ -277,6 +277,7 @@ static int come_back(struct outgoing *o, const struct net_address *to)
 		resume.started ? "was started" : "was not started yet",
 		(unsigned long long)resume.absent, (unsigned long long)resume.pages,
 		(unsigned long long)resume.poisoned);
+	o->origin.done = (struct proto_done){};
 	if (resume.started && !o->origin.started_ns)
 		__atomic_store_n(&o->origin.started_ns, stream_now_ns(), __ATOMIC_RELEASE);
 	return send_go(o);
@@ -295,8 +296,6 @@ static int retry(struct outgoing *o, const struct net_address *to, int err)
 		if (net_wait(-1, 0, RETRY_MS, o->cancel) == -ECANCELED)
 			return -ECANCELED;
 		err = come_back(o, to);
-		if (err == -ECONNABORTED)
-			err = -ECONNREFUSED;
 		if (err)
 			continue;
 		set_phase(o, OUTGOING_GIVEN_UP);
@@ -360,6 +359,5 @@ int outgoing_recover(struct outgoing *o, const struct net_address *to)
 		set_phase(o, OUTGOING_GIVEN_UP);
 		err = serve(o);
 	}
-	/* One that says no may be another one. */
-	return finish(o, to, err == -ECONNABORTED ? -ECONNREFUSED : err);
+	return finish(o, to, err);
 }

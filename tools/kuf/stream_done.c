@@ -76,9 +76,12 @@ int stream_done_take_bye(struct stream_source *ss, const struct stream_frame *f)
 
 	memcpy(&bye, f->data, sizeof(bye));
 	if (!ss->done_sent || bye.reserved)
-		return kuf_error(-EBADMSG, "a BYE that does not make sense");
-	if (bye.differs)
-		return kuf_error(-EBADMSG, "what is here is not what the source has (digest)");
+		return stream_bad(ss->sides[0].s, "a BYE that does not make sense");
+	if (bye.differs) {
+		kuf_error(0, "what is here is not what the source has (digest)");
+		__atomic_store_n(&ss->end, STREAM_SOURCE_BAD, __ATOMIC_RELEASE);
+		return -EBADMSG;
+	}
 	__atomic_store_n(&ss->end, STREAM_SOURCE_COMPLETE, __ATOMIC_RELEASE);
 	return 0;
 }

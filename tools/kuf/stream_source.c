@@ -93,8 +93,8 @@ static int bad(struct stream_source *ss, int err)
 	return err;
 }
 
-/* The guest goes on as far as it gets. */
-static int cut(struct stream_source *ss)
+/* The guest goes on as far as it gets.  @how: what became of the source. */
+static int cut(struct stream_source *ss, const char *how)
 {
 	int i;
 
@@ -103,10 +103,10 @@ static int cut(struct stream_source *ss)
 	for (i = 0; i < 2; i++)
 		shutdown(ss->sides[i].s->fd, SHUT_RDWR);
 	if (ss->complete) {
-		kuf_say("the source of the VM is gone, and all of its memory is here");
+		kuf_say("the source of the VM %s, and all of its memory is here", how);
 		return -EAGAIN;
 	}
-	kuf_error(0, "the source of the VM is gone: %llu of %llu pages did not come",
+	kuf_error(0, "the source of the VM %s: %llu of %llu pages did not come", how,
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE - ss->came.count),
 		  (unsigned long long)(ss->mem->size / PAGE_SIZE));
 	kuf_say("vCPUs wait where they need one of these pages,");
@@ -114,18 +114,22 @@ static int cut(struct stream_source *ss)
 	return -EAGAIN;
 }
 
-static int failed(struct stream_source *ss, int err)
+/*
+ * Somebody else's bytes, or damaged ones: no page of them was used.  By other connections
+ * all of it may come right.
+ */
+static int hang_up(struct stream_source *ss, const char *why)
 {
-	switch (err) {
-	case 0:
-	case -EAGAIN:
+	stream_abort(ss->sides[URGENT].s, why);
+	stream_abort(ss->sides[MAIN].s, why);
+	return cut(ss, "was hung up on");
+}
+
+static int failed(struct stream_source *ss, const struct stream_side *side, int err)
+{
+	if (err == -EAGAIN || ss->end == STREAM_SOURCE_BAD)
 		return err;
-	case -EBADMSG:
-	case -EINVAL:
-		return bad(ss, err);
-	default:
-		return cut(ss);
-	}
+	return err == -EBADMSG ? hang_up(ss, side->s->why) : cut(ss, "is gone");
 }
 
 void stream_source_replace(struct stream_source *ss, struct stream *main,
@@ -218,20 +222,29 @@ static int check_time(struct stream_source *ss)
 			continue;
 		a = stream_side_oldest(side);
 		if (!stream_side_overtaken(side))
-			return cut(ss);
-		ss->counts.wrong_pages++;
+			return cut(ss, "is gone");
 		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
 			  (unsigned long long)(a->gpa + __builtin_ctzll(a->missing) * PAGE_SIZE),
 			  (unsigned long long)(now - a->time_ns) / 1000000);
+		if (!ss->faulted)
+			return hang_up(ss, "a page does not come");
+		ss->counts.wrong_pages++;
 		return bad(ss, -ETIMEDOUT);
 	}
 	return -EAGAIN;
 }
 
+/* Not how it was said, but what: no other connection makes that right. */
 static int wrong(struct stream_source *ss, u64 gpa, const char *why)
 {
 	ss->counts.wrong_pages++;
-	return kuf_error(-EBADMSG, "the page at 0x%llx %s", (unsigned long long)gpa, why);
+	return bad(ss, kuf_error(-EBADMSG, "the page at 0x%llx %s", (unsigned long long)gpa, why));
+}
+
+static int not_asked(struct stream_side *side, u64 gpa)
+{
+	return stream_bad(side->s, "the page at 0x%llx came without having been asked for",
+			  (unsigned long long)gpa);
 }
 
 /* What the guest can use though its content only comes now is wrong. */
@@ -303,13 +316,13 @@ static int take_page(struct stream_source *ss, struct stream_side *side,
 	if (!head.nr || head.nr > PROTO_PAGES || head.reserved ||
 	    f->length != sizeof(head) + head.nr * (sizeof(crcs[0]) + PAGE_SIZE) ||
 	    head.gpa % PAGE_SIZE || mem_offset(ss->mem, head.gpa, head.nr * PAGE_SIZE) < 0)
-		return kuf_error(-EBADMSG, "a PAGE that does not make sense");
+		return stream_bad(side->s, "a PAGE that does not make sense");
 	memcpy(crcs, at + sizeof(head), head.nr * sizeof(crcs[0]));
 	data = at + sizeof(head) + head.nr * sizeof(crcs[0]);
 	if (urgent && make_fault(ss, head.gpa, &data))
 		return 0;
 	if (!stream_side_answered(side, head.gpa, head.nr * PAGE_SIZE))
-		return wrong(ss, head.gpa, "came without having been asked for");
+		return not_asked(side, head.gpa);
 	reply->gpa = head.gpa;
 	reply->len = head.nr * PAGE_SIZE;
 	reply->type = KUF_REPLY_DATA;
@@ -322,7 +335,7 @@ static int take_zero(struct stream_source *ss, struct stream_side *side,
 		     const struct stream_frame *f)
 {
 	if (f->length % sizeof(ss->ranges[0]))
-		return kuf_error(-EBADMSG, "a ZERO of %u bytes", f->length);
+		return stream_bad(side->s, "a ZERO of %u bytes", f->length);
 	memcpy(ss->ranges, f->data, f->length);
 	ss->ranges_side = side;
 	ss->nr_ranges = f->length / sizeof(ss->ranges[0]);
@@ -336,9 +349,9 @@ static int next_zero(struct stream_source *ss, struct kuf_reply *reply)
 
 	if (!r->len || r->gpa % PAGE_SIZE || r->len % PAGE_SIZE ||
 	    r->len > PROTO_REQUEST_PAGES * PAGE_SIZE || mem_offset(ss->mem, r->gpa, r->len) < 0)
-		return kuf_error(-EBADMSG, "a ZERO that does not make sense");
+		return stream_bad(ss->ranges_side->s, "a ZERO that does not make sense");
 	if (!stream_side_answered(ss->ranges_side, r->gpa, r->len))
-		return wrong(ss, r->gpa, "came without having been asked for");
+		return not_asked(ss->ranges_side, r->gpa);
 	reply->gpa = r->gpa;
 	reply->len = r->len;
 	reply->type = KUF_REPLY_ZERO;
@@ -356,7 +369,7 @@ static int take_failed(struct stream_source *ss, struct stream_side *side,
 	    failed.len > PROTO_REQUEST_PAGES * PAGE_SIZE || failed.err >= 0 ||
 	    failed.err < -4095 || mem_offset(ss->mem, failed.gpa, failed.len) < 0 ||
 	    !stream_side_answered(side, failed.gpa, failed.len))
-		return kuf_error(-EBADMSG, "a FAILED that does not make sense");
+		return stream_bad(side->s, "a FAILED that does not make sense");
 	kuf_error(failed.err, "the source cannot give the page at 0x%llx",
 		  (unsigned long long)failed.gpa);
 	reply->gpa = failed.gpa;
@@ -384,8 +397,7 @@ static int take(struct stream_source *ss, struct stream_side *side,
 			return stream_done_take_bye(ss, f);
 		break;
 	}
-	return kuf_error(-EBADMSG, "the %s connection: a frame of type %u does not belong here",
-			 side->s->name, f->type);
+	return stream_bad(side->s, "a frame of type %u does not belong here", f->type);
 }
 
 static int receive_side(struct stream_source *ss, struct stream_side *side,
@@ -425,6 +437,7 @@ static void check_complete(struct stream_source *ss)
 static int receive(void *source, struct kuf_reply *reply)
 {
 	struct stream_source *ss = source;
+	struct stream_side *side = &ss->sides[URGENT];
 	int r;
 
 	if (!is_open(ss))
@@ -439,18 +452,20 @@ static int receive(void *source, struct kuf_reply *reply)
 	if (!r)
 		r = flush(ss);
 	if (!r && !ss->urgent_closed)
-		r = receive_side(ss, &ss->sides[URGENT], reply);
+		r = receive_side(ss, side, reply);
 	/* The origin closes both when it has said BYE, which is on the other one. */
 	if (r == -EPIPE && ss->done_sent) {
 		ss->urgent_closed = true;
 		r = 0;
 	}
-	if (!r)
-		r = receive_side(ss, &ss->sides[MAIN], reply);
+	if (!r) {
+		side = &ss->sides[MAIN];
+		r = receive_side(ss, side, reply);
+	}
 	if (r > 0)
 		return 0;
 	if (r < 0)
-		return failed(ss, r);
+		return failed(ss, side, r);
 	return ss->end == STREAM_SOURCE_SERVES ? check_time(ss) : -EAGAIN;
 }
 
@@ -517,7 +532,7 @@ static int verify(void *source, const struct kuf_request *page, const void *cont
 	if (crc32c(0, content, PAGE_SIZE) ==
 	    ss->crcs[mem_offset(ss->mem, page->gpa, PAGE_SIZE) / PAGE_SIZE])
 		return 0;
-	return bad(ss, wrong(ss, page->gpa, "is not in memory as it was sent (CRC32C)"));
+	return wrong(ss, page->gpa, "is not in memory as it was sent (CRC32C)");
 }
 
 const struct kuf_source_ops *stream_source_ops(void)

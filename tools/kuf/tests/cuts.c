@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Whole migrations whose connections are cut: at each frame of each connection, either
- * way, and then several times at random.  Whatever is cut, one side owns the VM then, and
- * no other; it gets all of its memory once the source connects again.
+ * way, and then several times at random; or on which a frame is damaged after the VM was
+ * given up.  Whatever it is, one side owns the VM then, and no other; it gets all of its
+ * memory once the source connects again.
  *
  * Arguments: how many random rounds (60), the first one's number (0), and how many KiB of
  * memory (1024).
@@ -24,6 +25,7 @@
 static struct world world;
 static u64 pages = 256;
 static unsigned int went, stayed, recovered;
+static int timeout_ms;
 
 static u64 mix(u64 x)
 {
@@ -87,6 +89,7 @@ static bool one(struct relay *r, u64 number)
 	r->to = LISTEN;
 	world = (struct world){
 		.listen = LISTEN, .connect = RELAY, .recover_at = RELAY, .recovers = 20,
+		.timeout_ms = timeout_ms,
 		.mem_size = pages * PAGE_SIZE, .policy = KUF_EAGER, .go_timeout_ms = WAIT_MS,
 	};
 	unlink("/tmp/kuf-cuts");
@@ -159,6 +162,36 @@ static void test_random(unsigned int nr, u64 first)
 	ktap_result(!bad && went && recovered, "random");
 }
 
+/* As if it had been a cut: no page is lost. */
+static void test_damage(unsigned int nr, u64 first)
+{
+	unsigned int bad = 0, acted = 0;
+	u64 i;
+
+	went = 0;
+	stayed = 0;
+	recovered = 0;
+	for (i = first; i < first + nr; i++) {
+		u64 x = mix(i ^ 0xdada);
+		struct relay r = {
+			.act = RELAY_FLIP + x % (RELAY_OTHER_TYPE - RELAY_FLIP + 1),
+			.urgent = x >> 10 & 1, .to_source = x >> 12 & 1, .cuts = 1,
+			.frame = (x >> 13) % 40, .seed = x | 1,
+		};
+
+		/* Behind GO, and what is said to it. */
+		r.frame = r.urgent ? 1 + r.frame % 6 : r.to_source ? 2 + r.frame % 8 :
+			  7 + r.frame;
+		timeout_ms = 300;
+		bad += !one(&r, i);
+		acted += r.acted;
+	}
+	timeout_ms = 0;
+	printf("# %u rounds, %u damaged: %u moved, %u recovered, %u bad\n", nr, acted, went,
+	       recovered, bad);
+	ktap_result(!bad && went == nr && acted > nr / 2 && recovered > nr / 2, "damage");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int nr = argc > 1 ? atoi(argv[1]) : 60;
@@ -167,7 +200,7 @@ int main(int argc, char **argv)
 	pages = argc > 3 ? atoll(argv[3]) * 1024 / PAGE_SIZE : pages;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(9);
+	ktap_plan(10);
 	test_each(false, false, RELAY_CUT);
 	test_each(false, true, RELAY_CUT);
 	test_each(true, false, RELAY_CUT);
@@ -177,5 +210,6 @@ int main(int argc, char **argv)
 	test_each(true, false, RELAY_TRUNCATE);
 	test_each(true, true, RELAY_TRUNCATE);
 	test_random(nr, first);
+	test_damage(nr, first);
 	return ktap_end();
 }

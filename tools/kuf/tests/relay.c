@@ -253,9 +253,9 @@ static bool pass(struct relay *r, struct way *w, bool chosen)
 			break;
 		if (chosen && w->frames == r->frame && !(r->cuts && r->done_cuts == r->cuts)) {
 			act(r, w, w->in + at, size);
+			r->done_cuts += !!r->cuts;
 			if (w->from < 0) {
 				r->frame = r->every;
-				r->done_cuts++;
 				return true;
 			}
 		} else {
@@ -297,6 +297,8 @@ static void join_up(struct relay *r, int pair)
 	for (i = 2 * pair; i < 2 * pair + 2; i++) {
 		ways[i].n = 0;
 		ways[i].frames = 0;
+		ways[i].shift = 0;
+		ways[i].nr_held = 0;
 	}
 	ways[pair * 2].from = a;
 	ways[pair * 2].to = b;

@@ -46,7 +46,8 @@ struct relay {
 	bool urgent, to_source;		/* which connection, which way */
 	u32 frame;			/* the number of the frame */
 	u64 seed;
-	unsigned int cuts;		/* RELAY_CUT, RELAY_TRUNCATE: so often, and then no more */
+	/* Acts so often, and others connect in place of those that are cut; 0: neither. */
+	unsigned int cuts;
 	pid_t pid;			/* if not 0: gets @signal before the frame goes on */
 	int signal;
 	u32 every;			/* after the first: so many frames later */

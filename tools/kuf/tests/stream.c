@@ -351,6 +351,8 @@ static unsigned int feed(const u8 *bytes, u32 size, unsigned int *wrong, int *er
 		n += state == KUF_PRESENT;
 		*wrong += state == KUF_PRESENT && !is_right(i);
 	}
+	if (ss.end == STREAM_SOURCE_CUT && !*err)
+		*err = -EPIPE;
 	kuf_destroy(k);
 	stream_source_free(&ss);
 	stream_close(&other_a);
