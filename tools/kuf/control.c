@@ -91,12 +91,18 @@ static int recover(struct control *c, const struct control_request *request)
 	return err ?: migrate_recover(&c->outgoing, &to);
 }
 
+static u32 coming(const struct machine *m)
+{
+	return __atomic_load_n(&m->coming, __ATOMIC_ACQUIRE);
+}
+
 /* Of a VM that is not here, or not all of it. */
 static u32 coming_state(const struct machine *m, const struct kuf_report *report)
 {
-	if (__atomic_load_n(&m->waits_for_go, __ATOMIC_ACQUIRE))
+	if (coming(m) == MACHINE_WAITS_FOR_GO)
 		return CONTROL_WAITS_FOR_GO;
-	if (m->from && READ_ONCE(m->from->end) == STREAM_SOURCE_CUT)
+	if (m->from && READ_ONCE(m->from->end) == STREAM_SOURCE_CUT &&
+	    !READ_ONCE(m->from->complete))
 		return CONTROL_RECOVERABLE;
 	return report->armed_ns && !report->populated_ns ? CONTROL_POSTCOPY : CONTROL_RUNNING;
 }
@@ -120,12 +126,30 @@ static u32 state_of(struct control *c, const struct kuf_report *report)
 	return coming_state(c->machine, report);
 }
 
+/* There is no VM to look at. */
+static bool fill_early_status(const struct machine *m, struct control_status *status)
+{
+	u32 how = coming(m);
+
+	if (how != MACHINE_LISTENS && how != MACHINE_RECEIVES)
+		return false;
+	*status = (struct control_status){ .state = CONTROL_LISTENING };
+	if (how == MACHINE_RECEIVES) {
+		status->state = CONTROL_RECEIVING;
+		status->epoch = m->epoch;
+		memcpy(status->session, m->session, sizeof(status->session));
+	}
+	return true;
+}
+
 static void fill_status(struct control *c, struct control_status *status)
 {
 	const struct outgoing *o = &c->outgoing;
 	const struct machine *m = c->machine;
 	int i;
 
+	if (fill_early_status(m, status))
+		return;
 	*status = (struct control_status){
 		.outgoing_phase = READ_ONCE(o->phase),
 		.epoch = m->epoch,
@@ -208,10 +232,10 @@ static int start_job(struct control *c, int fd, const struct control_request *re
 	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
 		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
 	join_job(c);
+	if (coming(c->machine) != MACHINE_HERE)
+		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (vm_is_stopped(&c->machine->vm))
 		return kuf_error(-ESRCH, "the VM has ended");
-	if (__atomic_load_n(&c->machine->waits_for_go, __ATOMIC_ACQUIRE))
-		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (request->op == CONTROL_RECOVER && c->outgoing.phase != OUTGOING_CUT)
 		return kuf_error(-EINVAL, "nothing is to be recovered (see kuf status)");
 	if (request->op != CONTROL_RECOVER && c->outgoing.given_up)

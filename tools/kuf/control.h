@@ -46,6 +46,8 @@ enum control_state {
 	CONTROL_PAUSED,		/* being sent, and not given up yet */
 	CONTROL_WAITS_FOR_GO,	/* it came, and may not run yet */
 	CONTROL_RECOVERABLE,	/* connections of its move were cut: kuf recover at the source */
+	CONTROL_LISTENING,	/* no VM has come yet */
+	CONTROL_RECEIVING,	/* its state comes */
 };
 
 /* How a VM is.  Times: nanoseconds of CLOCK_MONOTONIC, 0: not yet. */

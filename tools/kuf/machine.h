@@ -19,6 +19,14 @@ struct machine_time {
 
 struct stream_source;
 
+/* How far a VM is that comes from another host. */
+enum machine_coming {
+	MACHINE_HERE,		/* it may run; also if it never came */
+	MACHINE_LISTENS,	/* for any VM: all of the machine but this is nobody else's yet */
+	MACHINE_RECEIVES,	/* session and epoch are known, and no more */
+	MACHINE_WAITS_FOR_GO,	/* it is complete */
+};
+
 /* A VM with its devices, and who fills its memory. */
 struct machine {
 	struct vm vm;
@@ -29,8 +37,8 @@ struct machine {
 	u8 session[16];		/* random, from the boot on */
 	u64 epoch;		/* how often it was offered to another host */
 	struct journal journal;	/* of who owns it */
-	/* Others may look at these two: it does not run yet; where its memory comes from. */
-	bool waits_for_go;
+	u32 coming;		/* enum machine_coming; atomic: says what others may look at */
+	/* Others may look there as well: where its memory comes from. */
 	const struct stream_source *from;	/* or NULL: not from another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;

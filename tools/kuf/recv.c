@@ -193,6 +193,11 @@ static int arm(struct recv *r)
 	return err;
 }
 
+static void coming(struct machine *m, enum machine_coming how)
+{
+	__atomic_store_n(&m->coming, how, __ATOMIC_RELEASE);
+}
+
 /* It can be written: after GO that must not fail. */
 static int begin_journal(struct recv *r)
 {
@@ -202,7 +207,7 @@ static int begin_journal(struct recv *r)
 
 	memcpy(m->session, hello->session, sizeof(m->session));
 	m->epoch = hello->epoch + 1;
-	m->waits_for_go = true;
+	coming(m, MACHINE_RECEIVES);
 	err = journal_may_come(&m->journal, m->session, m->epoch);
 	return err ?: journal_write(&m->journal, m->session, m->epoch, JOURNAL_COMES);
 }
@@ -214,6 +219,9 @@ static int receive(struct recv *r)
 	int err;
 
 	err = journal_open(&r->machine.journal, r->options.journal);
+	coming(&r->machine, MACHINE_LISTENS);
+	if (!err && r->options.control)
+		err = control_start(&r->control, &r->machine, r->options.control);
 	if (err)
 		return err;
 	r->listen_fd = net_listen(&r->at);
@@ -238,10 +246,10 @@ static int receive(struct recv *r)
 		err = rebuild(&r->machine, &r->state, &r->options);
 	if (!err)
 		err = arm(r);
-	if (!err && r->options.control)
-		err = control_start(&r->control, &r->machine, r->options.control);
-	if (!err)
+	if (!err) {
+		coming(&r->machine, MACHINE_WAITS_FOR_GO);
 		err = incoming_go(in);
+	}
 	if (err)
 		incoming_abort(in, "the destination cannot go on with it, and says why there");
 	return err;
@@ -269,7 +277,7 @@ static int run(struct recv *r)
 	incoming_started(&r->incoming, stream_now_ns());
 	r->source.k = m->pager.k;
 	stream_source_start(&r->source);
-	__atomic_store_n(&m->waits_for_go, false, __ATOMIC_RELEASE);
+	coming(m, MACHINE_HERE);
 	err = comeback_start(&r->incoming.comeback, &r->source);
 	kuf_say("received: loaded in %llu ms, runs %llu ms after it was given up",
 		(unsigned long long)(r->incoming.ready_ns - r->incoming.state_ns) / 1000000,

@@ -44,6 +44,10 @@ static const char *state_name(const struct control_status *s)
 		return "sending";
 	case CONTROL_PAUSED:
 		return s->outgoing_phase == OUTGOING_READY ? "offering" : "paused";
+	case CONTROL_LISTENING:
+		return "listening";
+	case CONTROL_RECEIVING:
+		return "receiving";
 	case CONTROL_WAITS_FOR_GO:
 		return "waiting-for-go";
 	case CONTROL_RECOVERABLE:

@@ -145,9 +145,40 @@ static void test_socket(void)
 				&answer) == -ENOENT, "nobody there");
 }
 
+/* A VM that comes, from nothing on. */
+static void test_coming(void)
+{
+	static const struct {
+		enum machine_coming how;
+		const char *state;
+		u64 epoch;
+	} steps[] = {
+		{ MACHINE_LISTENS, "\"listening\"", 0 }, { MACHINE_RECEIVES, "\"receiving\"", 7 },
+		{ MACHINE_WAITS_FOR_GO, "\"waiting-for-go\"", 7 },
+		{ MACHINE_HERE, "\"running\"", 7 },
+	};
+	struct control_request r = { .op = CONTROL_STATUS };
+	struct control_request save = { .op = CONTROL_SAVE, .text = "/tmp/kuf-no-such-dir/x" };
+	bool ok = true, busy = true;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		__atomic_store_n(&machine.coming, steps[i].how, __ATOMIC_RELEASE);
+		ok = ok && !control_ask(SOCKET, &r, &answer) && !answer.err &&
+		     answer.status.epoch == steps[i].epoch &&
+		     !status_text(&answer.status, json, sizeof(json)) &&
+		     strstr(json, steps[i].state);
+		if (steps[i].how != MACHINE_HERE)
+			busy = busy && !control_ask(SOCKET, &save, &answer) &&
+			       answer.err == -EBUSY;
+	}
+	ktap_result(ok, "coming");
+	ktap_result(busy, "not to be saved before it is here");
+}
+
 int main(void)
 {
-	ktap_plan(8);
+	ktap_plan(10);
 	test_texts();
 	test_bad_texts();
 	machine_init(&machine);
@@ -157,6 +188,7 @@ int main(void)
 		return 1;
 	}
 	test_socket();
+	test_coming();
 	control_stop(&control);
 	return ktap_end();
 }
