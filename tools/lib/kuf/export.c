@@ -49,11 +49,26 @@ static int check_size(const struct kuf_export *ex)
 	return ex && ex->size == sizeof(*ex) ? 0 : -EINVAL;
 }
 
+/* Numbers of the dead are used again; 0: all are in use. */
+static uint32_t new_peer(struct kuf *k)
+{
+	uint32_t peer;
+	uint64_t bit;
+
+	for (peer = 1; peer <= k->nr_peers; peer++) {
+		bit = 1ull << peer % 64;
+		if (__atomic_fetch_and(&k->free_peers[peer / 64], ~bit, __ATOMIC_SEQ_CST) & bit)
+			return peer;
+	}
+	return k->nr_peers < KUFI_MAX_PEERS ? ++k->nr_peers : 0;
+}
+
 int kuf_export(struct kuf *k, int fd, struct kuf_export *ex)
 {
 	struct export_header *header;
 	struct kufi_region *region;
 	struct export_region *er;
+	uint32_t peer;
 	unsigned int i;
 
 	if (check_size(ex) || fd < -1)
@@ -63,7 +78,8 @@ int kuf_export(struct kuf *k, int fd, struct kuf_export *ex)
 	for (i = 0; i < KUF_MAX_REGIONS; i++)
 		if (k->regions[i].used && k->regions[i].backing_fd < 0)
 			return -EOPNOTSUPP;
-	if (k->nr_peers == KUFI_MAX_PEERS)
+	peer = new_peer(k);
+	if (!peer)
 		return -ENOSPC;
 
 	header = (struct export_header *)ex->bytes;
@@ -73,8 +89,8 @@ int kuf_export(struct kuf *k, int fd, struct kuf_export *ex)
 	header->version = EXPORT_VERSION;
 	header->page_size = k->page_size;
 	header->flags = fd >= 0 ? EXPORT_UFFD : 0;
-	header->peer = ++k->nr_peers;
-	ex->peer = header->peer;
+	header->peer = peer;
+	ex->peer = peer;
 	ex->nr_fds = 0;
 	ex->fds[ex->nr_fds++] = k->bell;
 	if (fd >= 0)

@@ -72,6 +72,7 @@ struct kuf {
 	int bell;		/* eventfd: somebody needs a page */
 	unsigned int peer;	/* this context's number */
 	unsigned int nr_peers;	/* given out by kuf_export() */
+	uint64_t free_peers[(KUFI_MAX_PEERS + 64) / 64];	/* of these: dead, atomic */
 	bool imported;
 	uint64_t features;
 	uint64_t page_size;

@@ -211,6 +211,9 @@ int kuf_recover(struct kuf *k, uint32_t peer)
 	if (peer > KUFI_MAX_PEERS || peer == k->peer)
 		return -EINVAL;
 	each_word(k, true, peer);
+	/* Whoever gave the number out may do so again. */
+	if (!k->imported && peer && peer <= k->nr_peers)
+		__atomic_fetch_or(&k->free_peers[peer / 64], 1ull << peer % 64, __ATOMIC_SEQ_CST);
 	/* What he read and did not live to tell. */
 	if (k->uffd >= 0 && !k->uffd_end)
 		ret = kufi_ioctl(k->uffd, KVM_USERFAULT_REPLAY, NULL);

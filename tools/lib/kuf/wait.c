@@ -9,6 +9,23 @@ static bool cancelled(struct kuf_waiter *waiter)
 	return waiter && __atomic_exchange_n(&waiter->cancelled, 0, __ATOMIC_SEQ_CST);
 }
 
+/*
+ * Whoever settles a page wakes afterwards, and may be killed in between, when nothing is
+ * left of it that a successor could find: so sleepers look again by themselves.
+ */
+#define LOOK_AGAIN_NS	1000000000ull
+
+static int nap(uint32_t *word, uint32_t now, uint64_t deadline)
+{
+	uint64_t until = kufi_now() + LOOK_AGAIN_NS;
+	int ret;
+
+	if (deadline <= until)
+		return kufi_futex_wait(word, now, deadline);
+	ret = kufi_futex_wait(word, now, until);
+	return ret == -ETIMEDOUT ? 0 : ret;
+}
+
 /* Sleeps unless the page is settled. 0: look again. */
 static int sleep_on(uint32_t *word, uint64_t deadline, struct kuf_waiter *waiter)
 {
@@ -28,7 +45,7 @@ static int sleep_on(uint32_t *word, uint64_t deadline, struct kuf_waiter *waiter
 		else if (deadline != ~0ull && kufi_now() >= deadline)
 			ret = -ETIMEDOUT;
 		else
-			ret = kufi_futex_wait(word, now, deadline);
+			ret = nap(word, now, deadline);
 	}
 	if (waiter)
 		__atomic_store_n(&waiter->word, NULL, __ATOMIC_SEQ_CST);

@@ -66,6 +66,14 @@ static void refused(void)
 	for (i = 2; i <= KUFI_MAX_PEERS; i++)
 		EQUAL(kuf_export(k, -1, &ex), 0);
 	EQUAL(kuf_export(k, -1, &ex), -ENOSPC);
+	/* The numbers of the dead, each once. */
+	EQUAL(kuf_recover(k, 7), 0);
+	EQUAL(kuf_recover(k, KUFI_MAX_PEERS), 0);
+	EQUAL(kuf_export(k, -1, &ex), 0);
+	EQUAL(ex.peer, 7);
+	EQUAL(kuf_export(k, -1, &ex), 0);
+	EQUAL(ex.peer, KUFI_MAX_PEERS);
+	EQUAL(kuf_export(k, -1, &ex), -ENOSPC);
 	kuf_destroy(k);
 	free_region(&r);
 }

@@ -260,9 +260,37 @@ static void access_ranges(void)
 	free_region(&top);
 }
 
+/* Whoever settled the page died before he woke anybody. */
+static void waker_dies(void)
+{
+	struct kuf *k = new_kuf(ALL_FEATURES);
+	struct kuf_region r = new_region(k, GPA, 8, 0);
+	struct call waits[] = {
+		{ .k = k, .gpa = GPA, .timeout = FOREVER },
+		{ .k = k, .gpa = GPA, .timeout = 60 * SECOND },
+		{ .k = k, .gpa = GPA, .len = PAGE, .timeout = FOREVER },
+	};
+	uint32_t old;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		start(&waits[i]);
+		asleep(&waits[i]);
+	}
+	EQUAL(kufi_page_claim(word_of(k, GPA), 3, false), 0);
+	kufi_bit_clear(&k->regions[r.id], 0);
+	EQUAL(kufi_page_settle(word_of(k, GPA), 3, &old), 0);
+	CHECK(old & KUFI_SLEEPERS);
+	EQUAL(kuf_recover(k, 3), 0);
+	for (i = 0; i < 3; i++)
+		EQUAL(result(&waits[i]), 0);
+	kuf_destroy(k);
+	free_region(&r);
+}
+
 static const struct test tests[] = {
 	TEST(present), TEST(timeouts), TEST(woken), TEST(zero_on_need), TEST(poisoned_meanwhile),
-	TEST(cancel), TEST(cancel_race), TEST(signals), TEST(access_ranges),
+	TEST(cancel), TEST(cancel_race), TEST(signals), TEST(access_ranges), TEST(waker_dies),
 };
 
 MAIN(tests)

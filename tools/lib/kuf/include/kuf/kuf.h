@@ -448,7 +448,7 @@ struct kuf_export {
  * EOPNOTSUPP	a region's memory is private to this process (no fd, no gmem_fd)
  *		and it did not say PROC_MEM
  * EPERM	this context was itself imported
- * ENOSPC	there were 254 peers before
+ * ENOSPC	there are 254 peers; numbers are used again after kuf_recover() here
  */
 int kuf_export(struct kuf *k, int fd, struct kuf_export *ex);
 /*
@@ -470,8 +470,10 @@ int kuf_recv(struct kuf_export *ex, int sock);
 /*
  * A peer died: whatever it had claimed is free again, what had been asked of it is
  * asked of whoever serves next, and KVM repeats the events that are waited for (if
- * kuf_set_fd() was called here).  Only when it is sure that the process is gone.  In
- * any process that has a context.  @peer 0 is the exporter, whose death ends the VM.
+ * kuf_set_fd() was called here).  Only when it is sure that the process is gone, or
+ * has destroyed its context.  In any process that has a context; in the exporter's it
+ * also frees the number, so there once for each kuf_export().  @peer 0 is the exporter,
+ * whose death ends the VM.
  */
 int kuf_recover(struct kuf *k, uint32_t peer);
 
