@@ -174,6 +174,7 @@ static void fill_status(struct control *c, struct control_status *status)
 		status->sent.zero_pages[i] = READ_ONCE(o->origin.counts.zero_pages[i]);
 	}
 	machine_report(c->machine, &status->report);
+	remote_get_status(&c->machine->pager, &status->remote);
 	status->state = state_of(c, &status->report);
 }
 

@@ -67,6 +67,7 @@ struct control_status {
 	struct origin_counts sent;
 	u64 left_pages, lost_pages;	/* absent there, poisoned: as far as is known here */
 	struct kuf_report report;	/* of what came, or comes, from elsewhere */
+	struct remote_status remote;	/* the pager, if it is a kuf pager */
 };
 
 struct control_reply {

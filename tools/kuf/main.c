@@ -21,6 +21,7 @@ static const struct command {
 	{ "send", cmd_send, "move a guest that runs to another kuf" },
 	{ "recv", cmd_recv, "go on with a guest that another kuf sends" },
 	{ "recover", cmd_recover, "go on with a move whose connections were cut" },
+	{ "pager", cmd_pager, "fill the memory of guests that other kufs restore" },
 	{ "status", cmd_status, "what does a guest do, how much of its memory is there?" },
 	{ "doctor", cmd_doctor, "can kuf work here? what is missing?" },
 	{ "plot", cmd_plot, "draw when which page came" },

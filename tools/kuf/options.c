@@ -115,6 +115,25 @@ int options_parse_number(const char *name, const char *text, unsigned int min,
 	return 0;
 }
 
+int options_parse_bandwidth(const char *text, u64 *bandwidth)
+{
+	static const char units[] = "KMG";
+	const char *unit;
+	char *end;
+
+	errno = 0;
+	*bandwidth = strtoull(text, &end, 10);
+	unit = *end ? strchr(units, *end) : NULL;
+	if (unit && *bandwidth < 1ull << 32) {
+		*bandwidth <<= 10 * (unit - units + 1);
+		end++;
+	}
+	if (errno || end == text || *end || *text == '-' || *bandwidth < PAGE_SIZE ||
+	    *bandwidth > 1ull << 50)
+		return kuf_error(0, "--bandwidth=%s: bytes a second, 4K at least", text);
+	return 0;
+}
+
 int options_machine(struct options *o, int option, const char *arg)
 {
 	switch (option) {

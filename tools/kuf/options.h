@@ -33,5 +33,7 @@ int options_machine(struct options *o, int option, const char *arg);
 /* -EINVAL after an error message that names the option. */
 int options_parse_number(const char *name, const char *text, unsigned int min,
 			 unsigned int max, unsigned int *n);
+/* The same for --bandwidth. */
+int options_parse_bandwidth(const char *text, u64 *bandwidth);
 
 #endif /* KUF_OPTIONS_H */

@@ -2,6 +2,7 @@
 /*
  * Guest memory in libkuf's hands: its regions, and who needs a page of them.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static const char * const names[NR_PAGER_MODES] = {
 	[PAGER_PROCESS] = "process",
 	[PAGER_THREAD] = "thread",
 	[PAGER_EXIT] = "exit",
+	[PAGER_UNIX] = "unix",
 };
 
 const char *pager_mode_name(enum pager_mode mode)
@@ -30,7 +32,8 @@ int pager_mode_by_name(const char *name)
 {
 	int i;
 
-	for (i = 0; i < NR_PAGER_MODES; i++) {
+	/* The last one wants a path besides. */
+	for (i = 0; i < PAGER_UNIX; i++) {
 		if (!strcmp(names[i], name))
 			return i;
 	}
@@ -39,21 +42,42 @@ int pager_mode_by_name(const char *name)
 
 void pager_init(struct pager *p)
 {
-	*p = (struct pager){ .uffd_fd = -1, .proc_mem_fd = -1 };
+	*p = (struct pager){ .uffd_fd = -1, .proc_mem_fd = -1, .shared_fd = -1 };
 	pthread_mutex_init(&p->lock, NULL);
 	server_init(&p->server);
 }
 
 /* Room for a recording costs nothing until there is one. */
+size_t pager_shared_size(bool record)
+{
+	return sizeof(struct pager_shared) +
+	       (record ? MAX_MEM / PAGE_SIZE * sizeof(struct kuf_trace_entry) : 0);
+}
+
+/* For processes that are not forked from here; nobody can cut it off. */
+static int create_shared_fd(struct pager *p)
+{
+	p->shared_fd = memfd_create("kuf-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (p->shared_fd < 0 || ftruncate(p->shared_fd, p->shared_size) ||
+	    fcntl(p->shared_fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW))
+		return kuf_error(-errno, "memory to share with the pager");
+	return 0;
+}
+
 static int create_shared(struct pager *p)
 {
+	int flags = MAP_SHARED | MAP_NORESERVE, err;
 	void *map;
 
-	p->shared_size = sizeof(*p->shared);
-	if (p->config.policy.record)
-		p->shared_size += MAX_MEM / PAGE_SIZE * sizeof(p->shared->record[0]);
-	map = mmap(NULL, p->shared_size, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p->shared_size = pager_shared_size(p->config.policy.record);
+	if (p->config.mode == PAGER_UNIX) {
+		err = create_shared_fd(p);
+		if (err)
+			return err;
+	}
+	if (p->shared_fd < 0)
+		flags |= MAP_ANONYMOUS;
+	map = mmap(NULL, p->shared_size, PROT_READ | PROT_WRITE, flags, p->shared_fd, 0);
 	if (map == MAP_FAILED)
 		return kuf_error(-errno, "memory to share with the pager");
 	p->shared = map;
@@ -157,7 +181,8 @@ static int add_regions(struct pager *p)
 	u64 size = p->vm->mem.size, low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
 	int err;
 
-	if (p->vm->mem.backing == MEM_ANON && p->config.mode == PAGER_PROCESS) {
+	if (p->vm->mem.backing == MEM_ANON &&
+	    (p->config.mode == PAGER_PROCESS || p->config.mode == PAGER_UNIX)) {
 		p->proc_mem_fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 		if (p->proc_mem_fd < 0)
 			return kuf_error(-errno, "/proc/self/mem, for the pager's process");
@@ -212,6 +237,8 @@ static int start_serving(struct pager *p)
 {
 	int err, uffd;
 
+	if (p->config.mode == PAGER_UNIX)
+		return remote_start(p);
 	if (p->config.mode != PAGER_PROCESS) {
 		err = start_here(p);
 		if (err || p->config.mode == PAGER_EXIT)
@@ -361,7 +388,7 @@ int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error)
 		return 0;
 	case KUF_WAIT:
 		/* Those who are served by the userfault fd wait in KVM, as long as it is there. */
-		if (p->config.mode != PAGER_EXIT)
+		if (p->config.mode != PAGER_EXIT && p->config.mode != PAGER_UNIX)
 			return kuf_error(-EPIPE, "no pager any more for the page at 0x%llx",
 					 (unsigned long long)ex.gpa);
 		return wait_for(p, ex.gpa);
@@ -399,6 +426,9 @@ void pager_release(struct pager *p)
 		close(p->uffd_fd);
 	if (p->proc_mem_fd >= 0)
 		close(p->proc_mem_fd);
+	remote_release(p);
+	if (p->shared_fd >= 0)
+		close(p->shared_fd);
 	if (p->shared)
 		munmap(p->shared, p->shared_size);
 	pthread_mutex_destroy(&p->lock);

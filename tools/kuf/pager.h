@@ -26,6 +26,7 @@ struct engine_uffd;
 struct pager_shared {
 	struct kuf_stats stats;	/* of the process that serves, if it is another one */
 	u64 nr_pages;		/* set before anybody serves */
+	u64 filled_before, demanded_before;	/* PAGER_UNIX: by others, who are gone */
 	u64 working_set_ns, populated_ns;
 	u64 nr_recorded;
 	struct kuf_trace_entry record[];	/* in order of first need */
@@ -47,6 +48,8 @@ struct pager {
 
 	struct pager_shared *shared;
 	size_t shared_size;
+	int shared_fd;		/* PAGER_UNIX: sealed; else -1 */
+	struct remote *remote;	/* PAGER_UNIX */
 
 	/* Who serves: how far the recording that is replayed is in. */
 	u64 replayed;
@@ -92,6 +95,12 @@ void pager_release(struct pager *p);
 void pager_report(struct pager *p, struct kuf_report *report);
 /* The one at the end: prints it, and returns -EIO if a page is wrong. */
 int pager_final_report(struct pager *p);
+
+/* Numbers are added atomically; @from may be changing. */
+void pager_add_stats(struct kuf_stats *to, const struct kuf_stats *from);
+u64 pager_count_present(struct pager *p);
+
+size_t pager_shared_size(bool record);
 
 /* server.c: called by who serves, once and after each round. */
 int pager_set_policy(struct pager *p, struct kuf *k);

@@ -5,6 +5,7 @@
 #include <kuf/source.h>
 
 #include "kuf.h"
+#include "remote.h"
 
 /*
  * How absent pages are to get their content.  Given to machine_fork_pager(), with
@@ -17,6 +18,7 @@ enum pager_mode {
 	PAGER_PROCESS,		/* another process, by the userfault fd */
 	PAGER_THREAD,		/* a thread, by the userfault fd */
 	PAGER_EXIT,		/* the vCPU's thread, when it exits: source with fetch() */
+	PAGER_UNIX,		/* a process of somebody else's, remote.h: saved VMs only */
 	NR_PAGER_MODES,
 };
 
@@ -48,10 +50,11 @@ struct pager_config {
 	const struct kuf_source_ops *ops;
 	void *source;
 	struct pager_policy policy;
+	struct remote_config remote;	/* PAGER_UNIX, which has no use for the source */
 };
 
 const char *pager_mode_name(enum pager_mode mode);
-/* -EINVAL if there is none of that name. */
+/* -EINVAL if there is none of that name alone. */
 int pager_mode_by_name(const char *name);
 
 #endif /* KUF_PAGER_CONFIG_H */

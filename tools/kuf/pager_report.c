@@ -44,12 +44,13 @@ static void publish(struct kuf_stats *to, struct kuf_stats *from)
 		__atomic_store_n(&numbers(to)[i], numbers(from)[i], __ATOMIC_RELAXED);
 }
 
-static void add(struct kuf_stats *to, struct kuf_stats *from)
+void pager_add_stats(struct kuf_stats *to, const struct kuf_stats *from)
 {
+	const u64 *numbers_from = (const u64 *)((const char *)from + STATS_BEGIN);
 	size_t i;
 
 	for (i = 0; i < NR_STATS; i++)
-		numbers(to)[i] += __atomic_load_n(&numbers(from)[i], __ATOMIC_RELAXED);
+		numbers(to)[i] += __atomic_load_n(&numbers_from[i], __ATOMIC_RELAXED);
 }
 
 static bool working_set_is_in(struct pager *p, struct kuf *k, const struct kuf_stats *stats)
@@ -59,7 +60,7 @@ static bool working_set_is_in(struct pager *p, struct kuf *k, const struct kuf_s
 	enum kuf_state state;
 
 	if (policy->kind != KUF_RECORDED)
-		return stats->demanded >= REPORT_WORKING_SET;
+		return stats->demanded + p->shared->demanded_before >= REPORT_WORKING_SET;
 	for (; p->replayed < policy->nr_replay; p->replayed++) {
 		e = &policy->replay[p->replayed];
 		/* What this VM has no memory for does not count. */
@@ -81,11 +82,11 @@ void pager_note_progress(struct pager *p, struct kuf *k)
 	if (!__atomic_load_n(&shared->working_set_ns, __ATOMIC_RELAXED) &&
 	    working_set_is_in(p, k, &stats))
 		pager_note_time(&shared->working_set_ns);
-	if (stats.installed + stats.zeroed >= shared->nr_pages)
+	if (stats.installed + stats.zeroed + shared->filled_before >= shared->nr_pages)
 		pager_note_time(&shared->populated_ns);
 }
 
-static u64 count_present(struct pager *p)
+u64 pager_count_present(struct pager *p)
 {
 	struct kuf_cursor c = { .size = sizeof(c), .mask = KUF_MASK(KUF_PRESENT) };
 	u64 n = 0;
@@ -98,15 +99,18 @@ static u64 count_present(struct pager *p)
 static void report_kuf(struct pager *p, struct kuf_report *r)
 {
 	struct kuf_stats stats = { .size = sizeof(stats) };
-	u64 filled, wrong = 0;
+	u64 filled, wrong = 0, uncounted = 0;
 	size_t i;
 
 	if (kuf_get_stats(p->k, &stats))
 		return;
 	if (p->config.mode == PAGER_PROCESS)
-		add(&stats, &p->shared->stats);
-	filled = stats.installed + stats.zeroed;
-	r->present = count_present(p);
+		pager_add_stats(&stats, &p->shared->stats);
+	else if (p->remote)
+		remote_add_stats(p, &stats, &uncounted);
+	/* By whom they were needed is not known. */
+	filled = stats.installed + stats.zeroed + uncounted;
+	r->present = pager_count_present(p);
 	r->demand = stats.demanded;
 	r->background = filled - stats.demanded;
 	r->zero = stats.zeroed;
@@ -143,6 +147,20 @@ void pager_report(struct pager *p, struct kuf_report *r)
 		engine_uffd_report(p, r);
 }
 
+static void say_remote(struct pager *p)
+{
+	struct kuf_stats stats = { .size = sizeof(stats) };
+	struct remote_status status;
+	u64 uncounted;
+
+	if (!p->remote)
+		return;
+	remote_get_status(p, &status);
+	remote_add_stats(p, &stats, &uncounted);
+	kuf_say("lazy: pagers %u, not counted by those that died: %llu", status.pagers,
+		(unsigned long long)uncounted);
+}
+
 int pager_final_report(struct pager *p)
 {
 	struct kuf_report r;
@@ -160,6 +178,7 @@ int pager_final_report(struct pager *p)
 	kuf_say("lazy: needed %llu, ahead of need %llu, zeroes %llu, failed %llu",
 		(unsigned long long)r.demand, (unsigned long long)r.background,
 		(unsigned long long)r.zero, (unsigned long long)r.failed);
+	say_remote(p);
 	if (!r.wrong)
 		return 0;
 	return kuf_error(-EIO, "%llu pages were not filled once and then let go",

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "options.h"
 #include "policy.h"
 #include "recording.h"
 
@@ -29,9 +30,14 @@ static int parse_pager(struct policy_options *o, const char *arg)
 {
 	int mode = pager_mode_by_name(arg);
 
+	if (!strncmp(arg, "unix:", 5) && arg[5]) {
+		o->mode = PAGER_UNIX;
+		o->socket = arg + 5;
+		return 0;
+	}
 	/* KVM's own accesses may wait where they cannot exit: only the fd tells of them. */
 	if (mode != PAGER_PROCESS && mode != PAGER_THREAD)
-		return kuf_error(0, "--pager=%s: process or thread", arg);
+		return kuf_error(0, "--pager=%s: process, thread or unix:PATH", arg);
 	o->mode = mode;
 	return 0;
 }
@@ -51,6 +57,9 @@ int policy_option(struct policy_options *o, int option, const char *arg)
 		return parse_policy(o, arg);
 	case OPT_PAGER:
 		return parse_pager(o, arg);
+	case OPT_PAGER_TIMEOUT:
+		o->has_timeout = true;
+		return options_parse_number("pager-timeout", arg, 0, 1000000, &o->timeout_s);
 	case OPT_ENGINE:
 		return parse_engine(o, arg);
 	case OPT_RECORD:
@@ -74,10 +83,23 @@ int policy_option(struct policy_options *o, int option, const char *arg)
 
 static int check_uffd(const struct policy_options *o)
 {
-	if (o->mode == PAGER_PROCESS)
-		return kuf_error(0, "--engine=uffd: not with --pager=process");
+	if (o->mode == PAGER_PROCESS || o->mode == PAGER_UNIX)
+		return kuf_error(0, "--engine=uffd: not with --pager=%s: only thread",
+				 o->mode == PAGER_UNIX ? "unix" : "process");
 	if (o->policy.kind == KUF_RECORDED || o->policy.record)
 		return kuf_error(0, "--engine=uffd: not with recordings");
+	return 0;
+}
+
+static int check_unix(struct policy_options *o)
+{
+	if (o->mode != PAGER_UNIX)
+		return o->has_timeout ?
+		       kuf_error(0, "--pager-timeout: only with --pager=unix:PATH") : 0;
+	if (o->trace)
+		return kuf_error(0, "--trace: not with --pager=unix:PATH");
+	if (!o->has_timeout)
+		o->timeout_s = REMOTE_TIMEOUT_S;
 	return 0;
 }
 
@@ -97,6 +119,9 @@ int policy_check(struct policy_options *o)
 		if (err)
 			return err;
 	}
+	err = check_unix(o);
+	if (err)
+		return err;
 	if (!o->eager && !o->mode)
 		o->mode = o->engine == PAGER_UFFD ? PAGER_THREAD : PAGER_PROCESS;
 	return 0;

@@ -13,10 +13,13 @@ struct policy_options {
 	const char *replay;	/* file, or NULL */
 	struct kuf_trace_entry *entries;	/* of that file */
 	const char *trace;	/* file, or NULL */
+	const char *socket;	/* PAGER_UNIX: of the pager */
+	unsigned int timeout_s;	/* PAGER_UNIX: 0: for ever */
+	bool has_timeout;
 };
 
 /* For a command's table of options: numbers beyond those of its own. */
-enum { OPT_POLICY = 512, OPT_PAGER, OPT_ENGINE, OPT_RECORD, OPT_REPLAY, OPT_THEN,
+enum { OPT_POLICY = 512, OPT_PAGER, OPT_PAGER_TIMEOUT, OPT_ENGINE, OPT_RECORD, OPT_REPLAY, OPT_THEN,
 	OPT_TRACE };
 
 #define POLICY_HELP								\
@@ -30,7 +33,10 @@ enum { OPT_POLICY = 512, OPT_PAGER, OPT_ENGINE, OPT_RECORD, OPT_REPLAY, OPT_THEN
 "  --replay=FILE     with recorded: the recording\n"				\
 "  --then=background with recorded: and after it all the rest\n"		\
 "  --trace=FILE      a line for each page: time_us gpa kind latency_us (see kuf plot)\n"	\
-"  --pager=process|thread  who fills absent pages, as kuf run --lazy (process)\n"	\
+"  --pager=process|thread|unix:PATH  who fills absent pages: as kuf run --lazy\n"	\
+"                    (process), or the kuf pager that listens at PATH\n"		\
+"  --pager-timeout=SEC  with unix: if that pager is gone, wait so long for another one\n" \
+"                    at PATH, and end with 4 then; 0: for ever (60)\n"		\
 "  --engine=kuf|uffd what stops the guest at absent pages: KVM userfault, or, to\n"	\
 "                    compare with, userfaultfd: in a thread, lazy or background,\n"	\
 "                    memory of anon or shmem (kuf)\n"

@@ -36,6 +36,7 @@ enum { OPT_RESAVE = 256, OPT_HELP };
 static const struct option long_options[] = {
 	{ "policy", required_argument, NULL, OPT_POLICY },
 	{ "pager", required_argument, NULL, OPT_PAGER },
+	{ "pager-timeout", required_argument, NULL, OPT_PAGER_TIMEOUT },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "record", required_argument, NULL, OPT_RECORD },
 	{ "replay", required_argument, NULL, OPT_REPLAY },
@@ -141,7 +142,14 @@ static int start(struct restore *r)
 		.ops = image_ops(&r->image),
 		.source = &r->image,
 		.policy = r->how.policy,
+		.remote = {
+			.path = r->how.socket,
+			.timeout_s = r->how.timeout_s,
+			.file = r->snapshot.fd,
+		},
 	};
+	memcpy(r->pager.remote.session, r->snapshot.file.session,
+	       sizeof(r->pager.remote.session));
 	memcpy(m->session, r->snapshot.file.session, sizeof(m->session));
 	err = journal_open(&m->journal, o->journal);
 	if (!err)

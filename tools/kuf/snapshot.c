@@ -44,12 +44,17 @@ static int read_frames(struct snapshot *s, const char *path)
 
 int snapshot_open(struct snapshot *s, const char *path)
 {
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	*s = (struct snapshot){ .fd = -1 };
+	return fd < 0 ? kuf_error(-errno, "%s", path) : snapshot_open_fd(s, fd, path);
+}
+
+int snapshot_open_fd(struct snapshot *s, int fd, const char *path)
+{
 	int err;
 
-	*s = (struct snapshot){};
-	s->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (s->fd < 0)
-		return kuf_error(-errno, "%s", path);
+	*s = (struct snapshot){ .fd = fd };
 	err = read_frames(s, path);
 	if (err)
 		kuf_error(0, "%s cannot be restored", path);

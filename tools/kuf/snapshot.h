@@ -23,6 +23,8 @@ struct snapshot {
 
 /* Reads all but the memory, and checks it. */
 int snapshot_open(struct snapshot *s, const char *path);
+/* The same for an open file, which is the snapshot's then; @path is for messages. */
+int snapshot_open_fd(struct snapshot *s, int fd, const char *path);
 /*
  * As a source of pages, whose checksums are verified; until snapshot_close().  The
  * file is not to be written meanwhile.

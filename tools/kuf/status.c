@@ -72,6 +72,32 @@ static json_t *sent_json(const struct control_status *s)
 			 "poisoned-pages", (json_int_t)s->lost_pages);
 }
 
+static const char *remote_state_name(u32 state)
+{
+	switch (state) {
+	case REMOTE_SERVES:
+		return "serving";
+	case REMOTE_SILENT:
+		return "silent";
+	default:
+		return "gone";
+	}
+}
+
+/* The pager that is a process of its own. */
+static json_t *remote_json(const struct remote_status *r, u64 now_ns)
+{
+	json_t *path = json_stringn(r->path, strnlen(r->path, sizeof(r->path)));
+
+	return json_pack("{sssosisIsI}",
+			 "state", remote_state_name(r->state),
+			 "path", path ?: json_null(),
+			 "pid", (int)r->pid,
+			 "pagers", (json_int_t)r->pagers,
+			 "since", (json_int_t)(now_ns > r->since_ns ?
+					       (now_ns - r->since_ns) / 1000000 : 0));
+}
+
 int status_text(const struct control_status *s, char *text, size_t size)
 {
 	const struct report_about about = {
@@ -93,6 +119,8 @@ int status_text(const struct control_status *s, char *text, size_t size)
 	if (s->paused_ns)
 		json_object_set_new(json, "sent", sent_json(s));
 	json_object_set_new(json, "pages", json_integer(s->mem_size / PAGE_SIZE));
+	if (s->remote.state)
+		json_object_set_new(json, "pager", remote_json(&s->remote, s->now_ns));
 	n = json_dumpb(json, text, size, JSON_INDENT(2));
 	json_decref(json);
 	/* It says how much it would be, and writes no 0. */
@@ -158,6 +186,20 @@ static void print_buckets(json_t *dist, FILE *to)
 	}
 }
 
+static void print_remote(json_t *pager, FILE *to)
+{
+	const char *state = json_string_value(json_object_get(pager, "state"));
+	bool serves = state && !strcmp(state, "serving");
+
+	if (!state)
+		return;
+	fprintf(to, "pager              %s: process %.0f at %s, %s %.1f s ago; number %.0f\n",
+		!strcmp(state, "silent") ? "does not answer" : state, number(pager, "pid"),
+		json_string_value(json_object_get(pager, "path")) ?: "?",
+		!strcmp(state, "gone") ? "lost" : serves ? "answered" : "last heard of",
+		number(pager, "since") / 1e3, number(pager, "pagers"));
+}
+
 int status_print(const char *text, FILE *to)
 {
 	json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *state;
@@ -172,6 +214,7 @@ int status_print(const char *text, FILE *to)
 		json_string_value(json_object_get(json, "session")) ?: "?", number(json, "epoch"));
 	fprintf(to, "vCPUs              %.0f\n", number(json, "vcpus"));
 	fprintf(to, "disk               %.0f requests\n", number(json, "disk-requests"));
+	print_remote(json_object_get(json, "pager"), to);
 	print_memory(json, json_object_get(json, "ram"), to);
 	print_sent(json, json_object_get(json, "sent"), to);
 	print_buckets(json_object_get(json, "postcopy-latency-dist"), to);

@@ -58,6 +58,7 @@ static void test_texts(void)
 						.latency = { [6] = 20 } } };
 	char small[200];
 	const char *p;
+	bool ok;
 	int err;
 
 	ktap_result(!status_text(&s, json, sizeof(json)), "a text");
@@ -70,6 +71,22 @@ static void test_texts(void)
 		    strstr(p, "333 of 16384 pages absent there, 4 poisoned\n") &&
 		    strstr(p, "[  64 us - 128 us ]: 20\n") && !strstr(p, "fully"), "for people");
 	ktap_result(status_text(&s, small, sizeof(small)) == -E2BIG, "no room");
+
+	s.remote = (struct remote_status){ .state = REMOTE_SILENT, .pid = 4711, .pagers = 3,
+					   .since_ns = 1, .path = "/run/pager" };
+	ok = !status_text(&s, json, sizeof(json)) &&
+	     strstr(json, "\"state\": \"silent\"") && strstr(json, "\"pid\": 4711") &&
+	     strstr(printed(json, &err), "pager              does not answer: process 4711 at "
+		    "/run/pager, last heard of 0.0 s ago; number 3\n");
+	s.remote.state = REMOTE_GONE;
+	s.now_ns = 2500000001;
+	ok = ok && !status_text(&s, json, sizeof(json)) &&
+	     strstr(printed(json, &err), "gone: process 4711 at /run/pager, lost 2.5 s ago");
+	/* No text, and not ended. */
+	memset(s.remote.path, 0xff, sizeof(s.remote.path));
+	ok = ok && !status_text(&s, json, sizeof(json)) &&
+	     strstr(printed(json, &err), "process 4711 at ?,");
+	ktap_result(ok, "a pager");
 }
 
 /* What nobody should send; must be refused, or be printed without harm. */
@@ -178,7 +195,7 @@ static void test_coming(void)
 
 int main(void)
 {
-	ktap_plan(10);
+	ktap_plan(11);
 	test_texts();
 	test_bad_texts();
 	machine_init(&machine);

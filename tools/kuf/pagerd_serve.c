@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One VM's turn: libkuf serves it from its image, which passes on as much as it may.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+
+#include "pagerd.h"
+
+/*
+ * Memory of a VM that can be cut off under us is not worth the other VMs' pager.  There
+ * is one thread, and nothing in libkuf or the image is held by it that others need.
+ */
+static sigjmp_buf guard;
+static volatile sig_atomic_t guarded;
+
+static void on_sigbus(int number)
+{
+	if (guarded)
+		siglongjmp(guard, 1);
+	/* Not a VM's: it happens again, and is the end. */
+	signal(number, SIG_DFL);
+}
+
+void pagerd_guard_init(void)
+{
+	/* What is jumped out of does not leave the signal blocked. */
+	struct sigaction action = { .sa_handler = on_sigbus, .sa_flags = SA_NODEFER };
+
+	sigaction(SIGBUS, &action, NULL);
+}
+
+int pagerd_guard(int (*f)(struct pagerd_vm *vm, void *arg), struct pagerd_vm *vm, void *arg)
+{
+	int err;
+
+	if (sigsetjmp(guard, 0)) {
+		guarded = 0;
+		return -EFAULT;
+	}
+	guarded = 1;
+	err = f(vm, arg);
+	guarded = 0;
+	return err;
+}
+
+static int request(void *source, const struct kuf_request *r)
+{
+	struct pagerd_vm *vm = source;
+
+	return image_ops(&vm->image)->request(&vm->image, r);
+}
+
+/* What nobody waits for has to have its turn. */
+static int receive(void *source, struct kuf_reply *reply)
+{
+	struct pagerd_vm *vm = source;
+	bool background = !vm->image.urgent.nr;
+	int err;
+
+	if (background && !vm->turn)
+		return -EAGAIN;
+	err = image_ops(&vm->image)->receive(&vm->image, reply);
+	if (!err && background) {
+		vm->turn = false;
+		vm->reply_bytes = reply->len;
+	}
+	return err;
+}
+
+static int pollfds(void *source, struct pollfd *fds, unsigned int nr, unsigned int *used,
+		   int *timeout_ms)
+{
+	struct pagerd_vm *vm = source;
+
+	if (vm->image.urgent.nr)
+		*timeout_ms = 0;
+	return 0;
+}
+
+static int verify(void *source, const struct kuf_request *page, const void *content)
+{
+	struct pagerd_vm *vm = source;
+
+	return image_ops(&vm->image)->verify(&vm->image, page, content);
+}
+
+const struct kuf_source_ops pagerd_ops = {
+	.size = sizeof(pagerd_ops),
+	.request = request,
+	.receive = receive,
+	.pollfds = pollfds,
+	.verify = verify,
+};
+
+static int service(struct pagerd_vm *vm, void *arg)
+{
+	struct kuf_service *s = arg;
+	int err;
+
+	err = kuf_service(vm->k, s);
+	pager_note_progress(&vm->pager, vm->k);
+	return err;
+}
+
+int pagerd_serve(struct pagerd_vm *vm, bool background)
+{
+	/* With a turn nothing but that: others wait meanwhile. */
+	struct kuf_service s = { .size = sizeof(s), .budget = background ? 1 : PAGERD_URGENT };
+	int err;
+
+	vm->turn = background;
+	vm->reply_bytes = 0;
+	err = pagerd_guard(service, vm, &s);
+	vm->turn = false;
+	vm->work = s.more && !background;
+	if (err == -EFAULT)
+		return kuf_error(err, "the VM of process %d has taken its memory away", vm->pid);
+	if (err)
+		return kuf_error(err, "pages of the VM of process %d cannot be filled any more",
+				 vm->pid);
+	if (s.poison_hit)
+		return kuf_error(-EHWPOISON, "the VM of process %d needs the page at 0x%llx",
+				 vm->pid, (unsigned long long)s.poison_gpa);
+	/* The VM is gone, or has another pager. */
+	vm->ended = s.end;
+	return 0;
+}
