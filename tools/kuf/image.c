@@ -56,11 +56,17 @@ int image_read_page(const struct image *image, u64 offset, void *page)
 static int image_request(void *source, const struct kuf_request *request)
 {
 	struct image *image = source;
-	struct image_queue *q = request->flags & KUF_REQUEST_URGENT ? &image->urgent :
-				&image->background;
+	bool urgent = request->flags & KUF_REQUEST_URGENT;
+	struct image_queue *q = urgent ? &image->urgent : &image->background;
+	struct image_request *last = &q->requests[(q->first + q->nr - 1) % IMAGE_QUEUE];
 
 	if (mem_offset(&image->layout, request->gpa, request->len) < 0)
 		return -ERANGE;
+	/* Or else what is asked for by the page is read by the page. */
+	if (!urgent && q->nr && last->gpa + last->len == request->gpa) {
+		last->len += request->len;
+		return 0;
+	}
 	if (q->nr == IMAGE_QUEUE)
 		return -EAGAIN;
 	q->requests[(q->first + q->nr++) % IMAGE_QUEUE] = (struct image_request){

@@ -13,9 +13,8 @@
  * absent, and who waits for one, is in memory that the VMs have, and in KVM.
  *
  * One thread, in rounds.  In each round every VM gets what it waits for, up to a budget,
- * whoever is first changing from round to round; and after all of them one reply of at
- * most PAGERD_CHUNK pages that nobody waits for goes to the VM that had the fewest of
- * those.  So a page that somebody waits for waits itself for no more than
+ * whoever is first changing from round to round; and after all of them at most
+ * PAGERD_CHUNK pages that nobody waits for go to the VM that had the fewest of those.  So a page that somebody waits for waits itself for no more than
  *	PAGERD_CHUNK + (VMs - 1) * PAGERD_URGENT
  * pages of others, and those of its own VM that were needed before it.  --bandwidth is
  * for all that nobody waits for.
@@ -28,7 +27,8 @@
 #define PAGERD_VMS		64	/* unless --max-vms says otherwise */
 #define PAGERD_VMS_MAX		1024
 #define PAGERD_LOBBY		8	/* who has come, and not said what he wants */
-#define PAGERD_CHUNK		(IMAGE_BUFFER / PAGE_SIZE)
+#define PAGERD_TURN		(IMAGE_BUFFER / PAGE_SIZE)
+#define PAGERD_CHUNK		(2 * PAGERD_TURN - 1)	/* the last reply may be a whole one */
 #define PAGERD_URGENT		64	/* pages for one VM in a round */
 #define PAGERD_HELLO_MS		10000	/* to say it, and then to say GO */
 
@@ -58,8 +58,8 @@ struct pagerd_vm {
 	size_t replay_size;
 
 	bool work;		/* it has some, whatever poll() says */
-	bool turn;		/* it may have one reply that nobody waits for */
-	u64 reply_bytes;	/* of that */
+	bool turn;		/* it may have what nobody waits for, */
+	u64 turn_bytes;		/* and had so much */
 	u64 background_bytes;	/* all in all, and what it did not ask for when others did */
 	unsigned int first_fd, nr_fds;
 };
@@ -105,7 +105,7 @@ void pagerd_vm_release(struct pagerd_vm *vm);
 /* pagerd_serve.c: what is asked of it, in @vm's name. */
 extern const struct kuf_source_ops pagerd_ops;
 /*
- * What it waits for, and with @background one reply more.  -errno: it cannot be served,
+ * What it waits for; with @background a turn of what nobody waits for.  -errno: it cannot be served,
  * and neither could it by another pager.  Sets vm->ended when it is not there any more.
  */
 int pagerd_serve(struct pagerd_vm *vm, bool background);

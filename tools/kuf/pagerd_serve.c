@@ -60,13 +60,11 @@ static int receive(void *source, struct kuf_reply *reply)
 	bool background = !vm->image.urgent.nr;
 	int err;
 
-	if (background && !vm->turn)
+	if (background && (!vm->turn || vm->turn_bytes >= PAGERD_TURN * PAGE_SIZE))
 		return -EAGAIN;
 	err = image_ops(&vm->image)->receive(&vm->image, reply);
-	if (!err && background) {
-		vm->turn = false;
-		vm->reply_bytes = reply->len;
-	}
+	if (!err && background)
+		vm->turn_bytes += reply->len;
 	return err;
 }
 
@@ -108,11 +106,12 @@ static int service(struct pagerd_vm *vm, void *arg)
 int pagerd_serve(struct pagerd_vm *vm, bool background)
 {
 	/* With a turn nothing but that: others wait meanwhile. */
-	struct kuf_service s = { .size = sizeof(s), .budget = background ? 1 : PAGERD_URGENT };
+	struct kuf_service s = { .size = sizeof(s), .budget = background ? PAGERD_TURN :
+				  PAGERD_URGENT };
 	int err;
 
 	vm->turn = background;
-	vm->reply_bytes = 0;
+	vm->turn_bytes = 0;
 	err = pagerd_guard(service, vm, &s);
 	vm->turn = false;
 	vm->work = s.more && !background;
