@@ -780,6 +780,65 @@ static void test_close(void)
 	ktap_result(ok, "close");
 }
 
+struct toucher {
+	pthread_t thread;
+	u64 page;
+};
+
+static void *touch(void *arg)
+{
+	struct toucher *t = arg;
+
+	fakevm_touch(&one.f, 0, t->page);
+	return NULL;
+}
+
+/*
+ * The VMM kept the userfault fd, and the pager died with an event that nobody else was
+ * told of: its successor on the same fd has to have it repeated.
+ */
+static void test_same_fd(void)
+{
+	struct kuf_export ex = { .size = sizeof(ex) };
+	struct kvm_userfault_event event;
+	struct toucher t = { .page = 4711 };
+	struct packet packet;
+	bool ok;
+
+	ok = new_client(&one, 1) && !pthread_create(&t.thread, NULL, touch, &t);
+	while (ok && read(one.uffd, &event, sizeof(event)) < 0)
+		usleep(100);
+	ok = ok && event.gpa == t.page * PAGE_SIZE && serves(&one);
+	rounds(20);
+	ok = ok && !fakevm_present(&one.f, t.page);
+	close(one.socket);
+	rounds(2);
+	/* Number 1 is dead; 2 says so. */
+	ok = ok && !kuf_export(one.k, one.uffd, &ex) && ex.peer == 2;
+	memcpy(one.packet.bytes, ex.bytes, ex.nr_bytes);
+	one.packet.hello.flags = HELLO_SAME_FD;
+	one.packet.hello.dead = 1;
+	connect_client(&one);
+	ok = ok && serves(&one);
+	while (ok && !fakevm_present(&one.f, t.page) && !heard(&one, &packet))
+		pagerd_round(&d, 10);
+	fakevm_let_go(&one.f);
+	pthread_join(t.thread, NULL);
+	ok = ok && fakevm_present(&one.f, t.page) && !wrong_pages(&one);
+	/* Nobody takes himself over. */
+	close(one.socket);
+	one.packet.hello.dead = 2;
+	connect_client(&one);
+	send_hello(&one);
+	rounds(3);
+	ok = ok && heard(&one, &packet) == PACKET_READY && !packet_say(one.socket, PACKET_GO, 0, NULL);
+	rounds(2);
+	ok = ok && heard(&one, &packet) == PACKET_FAILED;
+	free_client(&one);
+	rounds(2);
+	ktap_result(ok, "same-fd");
+}
+
 int main(int argc, char **argv)
 {
 	bool fairness = argc == 2 && !strcmp(argv[1], "fairness");
@@ -790,7 +849,7 @@ int main(int argc, char **argv)
 		printf("Bail out! %s\n", fake_said());
 		return 1;
 	}
-	ktap_plan(fairness ? 4 : ARRAY_SIZE(hellos) + 15);
+	ktap_plan(fairness ? 4 : ARRAY_SIZE(hellos) + 16);
 	test_fairness(false);
 	test_fairness(true);
 	test_fairness_background();
@@ -806,6 +865,7 @@ int main(int argc, char **argv)
 	test_bandwidth();
 	test_sigbus();
 	test_damaged();
+	test_same_fd();
 	test_close();
 out:
 	pagerd_close(&d);
