@@ -25,7 +25,7 @@
 
 static struct fakevm *vms[MAX_VMS];
 static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
-static char said[512];
+static char said[4096];
 
 static void say(const char *fmt, va_list ap)
 {
@@ -40,13 +40,15 @@ static void say(const char *fmt, va_list ap)
 int kuf_error(int err, const char *fmt, ...)
 {
 	va_list ap;
+	size_t len;
 
 	pthread_mutex_lock(&said_lock);
-	if (!said[0]) {
-		va_start(ap, fmt);
-		vsnprintf(said, sizeof(said), fmt, ap);
-		va_end(ap);
-	}
+	len = strlen(said);
+	va_start(ap, fmt);
+	vsnprintf(said + len, sizeof(said) - len, fmt, ap);
+	va_end(ap);
+	len = strlen(said);
+	snprintf(said + len, sizeof(said) - len, "; ");
 	pthread_mutex_unlock(&said_lock);
 	va_start(ap, fmt);
 	say(fmt, ap);

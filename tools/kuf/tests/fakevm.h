@@ -64,7 +64,7 @@ void fakevm_let_go(struct fakevm *f);
 struct kuf *fakevm_context(struct fakevm *f);
 
 int fake_open_fds(void);
-/* What was said by kuf_error() first since fake_said_reset(), or "". */
+/* What was said by kuf_error() since fake_said_reset(), as far as there is room. */
 const char *fake_said(void);
 void fake_said_reset(void);
 

@@ -436,9 +436,12 @@ static void test_timeout(void)
 	end_pager(pager, SIGKILL);
 	ok = ok && !vm_wait(&fakes[0].vm, PATIENCE_S) &&
 	     fakes[0].vm.exit_code == KUF_EXIT_PAGER &&
-	     strstr(fake_said(), "no pager listens at " SOCKET ": kuf pager --listen=SOCKET");
+	     strstr(fake_said(), "no pager listens at " SOCKET ": kuf pager --listen=SOCKET") &&
+	     strstr(fake_said(), "no pager came to " SOCKET " in 1 s (--pager-timeout)");
 	ok = fakevm_stop(&fakes[0]) == -EIO && ok;
 	fakevm_destroy(&fakes[0]);
+	if (!ok)
+		printf("# %d, %s\n", fakes[0].vm.exit_code, fake_said());
 	ktap_result(ok, "timeout");
 }
 
@@ -485,6 +488,16 @@ static void test_refused(void)
 	ktap_result(ok, "pager-of-other-user");
 }
 
+/* Though nobody waits for it. */
+static bool comes(u64 page)
+{
+	time_t end = time(NULL) + PATIENCE_S;
+
+	while (!fakevm_present(&fakes[0], page) && time(NULL) < end)
+		usleep(1000);
+	return fakevm_present(&fakes[0], page);
+}
+
 /* What one run needed the next one gets first, with a pager that changes meanwhile. */
 static void test_recorded(void)
 {
@@ -515,8 +528,7 @@ static void test_recorded(void)
 	o.policy = (struct pager_policy){ .kind = KUF_RECORDED, .replay = entries, .nr_replay = nr };
 	ok = ok && fakevm_create(&fakes[0], &o) && !fakevm_start(&fakes[0], &o);
 	for (i = 0; ok && i < nr; i++) {
-		while (!fakevm_present(&fakes[0], entries[i].gpa / PAGE_SIZE))
-			usleep(1000);
+		ok = comes(entries[i].gpa / PAGE_SIZE);
 		if (i != 100)
 			continue;
 		end_pager(pager, SIGKILL);
