@@ -135,6 +135,23 @@ static void needs(struct round *r)
 	}
 }
 
+/*
+ * Whoever waits for it in KVM finds poison there, if this file descriptor may say so.  It
+ * is known to KVM already if the VM's own process poisoned it since the event.
+ */
+static int settle_poison(struct kuf *k, const struct kvm_userfault_event *e, uint64_t gpa)
+{
+	struct kvm_userfault_range range = {
+		.gpa = gpa,
+		.size = k->page_size,
+		.flags = KVM_USERFAULT_WAKE_POISON,
+		.as_id = e->as_id,
+	};
+
+	KUFI_COUNT(k, wakes, 1);
+	return kufi_ioctl(k->uffd, KVM_USERFAULT_WAKE, &range);
+}
+
 static void event(struct round *r, const struct kvm_userfault_event *e)
 {
 	struct kufi_region *region = kufi_region_find(r->k, e->as_id, e->gpa);
@@ -170,6 +187,8 @@ static void event(struct round *r, const struct kvm_userfault_event *e)
 		return;
 	case -EHWPOISON:
 		KUFI_COUNT(r->k, poison_hits, 1);
+		if (!settle_poison(r->k, e, gpa))
+			return;
 		r->s->poison_hit = 1;
 		r->s->poison_as_id = e->as_id;
 		r->s->poison_gpa = gpa;

@@ -109,6 +109,11 @@ static void release(struct take *t, uint64_t i)
 		kufi_need(t->wake.k, region, page);
 }
 
+static bool tells_poison(const struct kuf *k, enum kuf_state to)
+{
+	return to == KUF_POISONED && k->features & KVM_USERFAULT_FEATURE_POISON;
+}
+
 /* Does what is to be done with all of the chunk at once, and ends its claims. */
 static int finish(struct take *t)
 {
@@ -120,7 +125,8 @@ static int finish(struct take *t)
 
 	if (!t->nr)
 		return 0;
-	ret = rescan_chunk(t);
+	/* KVM unmaps what it is told is poison by itself. */
+	ret = tells_poison(k, t->to) ? 0 : rescan_chunk(t);
 	if (!ret && t->to == KUF_DISCARDED)
 		ret = punch_chunk(t);
 	else if (!ret)
@@ -135,6 +141,8 @@ static int finish(struct take *t)
 		if (kufi_page_taken(&region->words[t->first + i], k->peer, t->to, &old))
 			continue;
 		kufi_count(t->to == KUF_DISCARDED ? &k->stats.discarded : &k->stats.poisoned, 1);
+		if (t->to == KUF_POISONED && t->mapped[i])
+			KUFI_COUNT(k, lost, 1);
 		kufi_wake_page(&t->wake, t->first + i, old);
 	}
 	kufi_wake_flush(&t->wake);
@@ -193,6 +201,58 @@ int kuf_poison(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len)
 	return ret;
 }
 
+/* KVM did not let go of it: it is what it was. */
+static void poison_again(struct kufi_wake *wake, uint64_t page)
+{
+	uint32_t *word = &wake->region->words[page], old;
+
+	if (kufi_page_take(word, wake->k->peer))
+		return;
+	kufi_bit_set(wake->region, page);
+	if (!kufi_page_taken(word, wake->k->peer, KUF_POISONED, &old))
+		kufi_wake_page(wake, page, old);
+}
+
+/* KVM does not look at the bit: the page is not to be filled while the guest has it. */
+static void settle_zero(struct kufi_wake *wake, uint64_t page)
+{
+	uint32_t *word = &wake->region->words[page], old;
+
+	if (kufi_page_claim(word, wake->k->peer, true))
+		return;
+	kufi_bit_clear(wake->region, page);
+	if (!kufi_page_settle(word, wake->k->peer, &old))
+		kufi_wake_page(wake, page, old);
+}
+
+/*
+ * KVM is told last.  If it let the guest through before, the guest would come to a page
+ * that everybody takes for poison.
+ */
+static int unpoison_page(struct kufi_wake *wake, uint64_t page)
+{
+	struct kufi_region *region = wake->region;
+	uint32_t *word = &region->words[page];
+	struct kuf *k = wake->k;
+	int ret = 0;
+
+	/* Memory that is broken gives way to other memory. */
+	if (!k->imported)
+		ret = kufi_punch(k, region, page, 1);
+	if (ret && !region->armed)
+		return ret;
+	if (kufi_page_unpoison(word))
+		return 0;
+	if (!region->armed)
+		settle_zero(wake, page);
+	ret = poison_kvm(k, region, page, 1, KVM_USERFAULT_POISON_CLEAR);
+	if (ret)
+		poison_again(wake, page);
+	else
+		kufi_wake_page(wake, page, KUFI_EVENT);
+	return ret;
+}
+
 int kuf_unpoison(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len)
 {
 	struct kufi_wake wake = { .k = k };
@@ -201,14 +261,8 @@ int kuf_unpoison(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len)
 
 	ret = kufi_region_range(k, as_id, gpa, len, &wake.region, &first, &nr);
 	for (i = 0; !ret && i < nr; i++) {
-		uint32_t *word = &wake.region->words[first + i];
-
-		if (kufi_state(kufi_load(word)) != KUF_POISONED)
-			continue;
-		/* Its bit is set, so KVM lets nobody through meanwhile. */
-		ret = poison_kvm(k, wake.region, first + i, 1, KVM_USERFAULT_POISON_CLEAR);
-		if (!ret && !kufi_page_unpoison(word))
-			kufi_wake_page(&wake, first + i, KUFI_EVENT);
+		if (kufi_state(kufi_load(&wake.region->words[first + i])) == KUF_POISONED)
+			ret = unpoison_page(&wake, first + i);
 	}
 	if (wake.region)
 		kufi_wake_flush(&wake);

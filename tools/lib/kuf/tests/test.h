@@ -100,6 +100,7 @@ static struct {
 	unsigned int fail_times;	/* so often */
 	uint64_t at_once;	/* RESCAN, POISON: so many bytes a call; 0: all */
 	int uffd;		/* what CREATE_FD returns */
+	int may_poison;		/* and what it is allowed */
 } mock;
 
 static pthread_mutex_t mock_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -120,6 +121,8 @@ static inline int mock_answer(unsigned long request, void *arg)
 		range->gpa += n;
 		range->size -= n;
 		return 0;
+	case KVM_USERFAULT_WAKE:
+		return range->flags & KVM_USERFAULT_WAKE_POISON && !mock.may_poison ? -EPERM : 0;
 	case KVM_GET_API_VERSION:
 		return -ENOTTY;
 	default:

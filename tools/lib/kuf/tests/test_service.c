@@ -193,12 +193,22 @@ static void events_in_states(void)
 	s = serve(k, 0, 0);
 	EQUAL(s.poison_hit, 1);
 	EQUAL(s.poison_gpa, GPA + 2 * PAGE);
-	EQUAL(mock_count(KVM_USERFAULT_WAKE, NULL), 1);
+	EQUAL(mock_count(KVM_USERFAULT_WAKE, &c), 2);
+	EQUAL(c.range.flags, KVM_USERFAULT_WAKE_POISON);
 	EQUAL(stats_of(k).poison_hits, 1);
 	EQUAL(serve(k, 0, 0).poison_hit, 0);
+	/* Unless KVM may be told by this file descriptor. */
+	mock.may_poison = 1;
+	event(GPA + 2 * PAGE);
+	EQUAL(serve(k, 0, 0).poison_hit, 0);
+	EQUAL(mock_count(KVM_USERFAULT_WAKE, &c), 3);
+	EQUAL(c.range.flags, KVM_USERFAULT_WAKE_POISON);
+	EQUAL(c.range.gpa, GPA + 2 * PAGE);
+	EQUAL(c.range.size, PAGE);
 	/* Until it is none any more. */
 	EQUAL(kuf_unpoison(k, 0, GPA + 2 * PAGE, PAGE), 0);
-	EQUAL(mock_count(KVM_USERFAULT_WAKE, &c), 2);
+	EQUAL(mock_count(KVM_USERFAULT_WAKE, &c), 4);
+	EQUAL(c.range.flags, 0);
 	EQUAL(c.range.gpa, GPA + 2 * PAGE);
 
 	/* Not ours. */

@@ -267,9 +267,84 @@ static void poison_told(void)
 	free_region(&r);
 }
 
+/* Present pages are KVM's to unmap, once it knows; and whose they were is counted. */
+static void poison_present(void)
+{
+	struct kuf_region r;
+	struct kuf *k = armed(&r, 8, ALL_FEATURES | KVM_USERFAULT_FEATURE_POISON);
+
+	EQUAL(kuf_install_zero(k, 0, GPA, 2 * PAGE, NULL), 0);
+	EQUAL(kuf_poison(k, 0, GPA + PAGE, 2 * PAGE), 0);
+	EQUAL(mock_count(KVM_USERFAULT_RESCAN, NULL), 0);
+	EQUAL(mock_count(KVM_USERFAULT_POISON, NULL), 1);
+	EQUAL(stats_of(k).poisoned, 2);
+	EQUAL(stats_of(k).lost, 1);
+	EQUAL(bit_of(k, GPA + PAGE), 1);
+	kuf_destroy(k);
+	free_region(&r);
+}
+
+/* KVM lets nobody in before the page is what he may find. */
+static unsigned int clear_state, clear_bit;
+
+static int clear_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct kvm_userfault_range *range = arg;
+
+	if (request == KVM_USERFAULT_POISON && range->flags == KVM_USERFAULT_POISON_CLEAR) {
+		clear_state = state_of(order_k, range->gpa);
+		clear_bit = bit_of(order_k, range->gpa);
+		CHECK(is_zero((char *)order_region->hva + (range->gpa - GPA)));
+	}
+	return mock_ioctl(fd, request, arg);
+}
+
+static void unpoison(void)
+{
+	struct kuf_region r;
+	struct kuf *k = armed(&r, 8, ALL_FEATURES | KVM_USERFAULT_FEATURE_POISON);
+
+	order_k = k;
+	order_region = &r;
+	EQUAL(kuf_install_zero(k, 0, GPA, PAGE, NULL), 0);
+	memset(r.hva, 0x77, PAGE);
+	EQUAL(kuf_poison(k, 0, GPA, PAGE), 0);
+	kufi_ioctl = clear_ioctl;
+	EQUAL(kuf_unpoison(k, 0, GPA, PAGE), 0);
+	EQUAL(clear_state, KUF_DISCARDED);
+	EQUAL(clear_bit, 1);
+	EQUAL(state_of(k, GPA), KUF_DISCARDED);
+	kuf_destroy(k);
+	free_region(&r);
+
+	/* Where KVM does not look at the bit. */
+	k = new_kuf(ALL_FEATURES | KVM_USERFAULT_FEATURE_POISON);
+	r = new_region(k, GPA, 8, KUF_REGION_PRESENT);
+	order_k = k;
+	memset(r.hva, 0x77, r.len);
+	EQUAL(kuf_poison(k, 0, GPA + PAGE, PAGE), 0);
+	EQUAL(kuf_access(k, GPA, 2 * PAGE, 0, 0, NULL), -EHWPOISON);
+	kufi_ioctl = clear_ioctl;
+	EQUAL(kuf_unpoison(k, 0, GPA, 3 * PAGE), 0);
+	EQUAL(clear_state, KUF_PRESENT);
+	EQUAL(clear_bit, 0);
+	EQUAL(state_of(k, GPA + PAGE), KUF_PRESENT);
+	EQUAL(((char *)r.hva)[0], 0x77);
+	EQUAL(kuf_access(k, GPA, 2 * PAGE, 0, 0, NULL), 0);
+	/* KVM does not let go of it. */
+	EQUAL(kuf_poison(k, 0, GPA, PAGE), 0);
+	mock_fail(KVM_USERFAULT_POISON, ENOSPC, 1);
+	EQUAL(kuf_unpoison(k, 0, GPA, PAGE), -ENOSPC);
+	EQUAL(state_of(k, GPA), KUF_POISONED);
+	EQUAL(bit_of(k, GPA), 1);
+	kuf_destroy(k);
+	free_region(&r);
+}
+
 static const struct test tests[] = {
 	TEST(discard_present), TEST(order), TEST(discard_absent), TEST(discard_anon),
 	TEST(discard_many), TEST(failures), TEST(discard_waits), TEST(poison), TEST(poison_told),
+	TEST(poison_present), TEST(unpoison),
 };
 
 MAIN(tests)

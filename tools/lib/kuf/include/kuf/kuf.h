@@ -245,6 +245,39 @@ struct kuf_exit {
  */
 int kuf_vcpu_exit(struct kuf *k, const struct kvm_run *run, int error, struct kuf_exit *ex);
 
+/*
+ * KUF_POISON_HIT: the guest is told by a machine check.
+ */
+
+#define KUF_INJECT_FORCE	0x1	/* even if an event is lost by it */
+#define KUF_INJECT_BROADCAST	0x2	/* by KVM_X86_SET_MCE; all others get SIBLING */
+#define KUF_INJECT_SIBLING	0x4	/* another vCPU than the one that touched the page */
+
+struct kuf_inject {
+	size_t size;
+	int vcpu_fd;
+	uint32_t flags;		/* KUF_INJECT_*, one of them at most */
+	uint64_t gpa;		/* as struct kuf_exit has them; SIBLING: 0 */
+	uint64_t access;
+	uint32_t result;	/* out: KVM_USERFAULT_INJECT_*, or: */
+#define KUF_INJECT_NONE	0xff	/* SIBLING: it takes no part, as it does not run yet */
+	uint32_t pad;
+};
+
+/*
+ * KVM_USERFAULT_INJECT; needs no context.  For the vCPU's own thread, out of KVM_RUN; to
+ * be followed by that.  KVM can do it by itself: KVM_USERFAULT_FEATURE_POISON_INJECT.
+ *
+ * EOPNOTSUPP: Intel's guests that have no local machine checks expect one on each CPU at
+ * the same time.  Then call it once more with BROADCAST, make all other vCPUs leave the
+ * guest, and have each one's thread call it with SIBLING.
+ *
+ * EBUSY	an event is being delivered, which FORCE would lose: run the vCPU and see
+ *		if it comes to the page again; FORCE, or unpoison it, if that never ends
+ * ENODEV	no bank that reports errors: the guest cannot be told
+ */
+int kuf_inject(struct kuf_inject *inject);
+
 /* Somebody who waits, so that others can end that.  Zero it before the first use. */
 struct kuf_waiter {
 	size_t size;
@@ -333,7 +366,12 @@ int kuf_discard(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len);
  * has to be unmapped, as for kuf_discard().
  */
 int kuf_poison(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len);
-/* Poisoned pages become discarded ones, as at a reset of the guest. */
+/*
+ * Poisoned pages become discarded ones, as at a reset of the guest, and get other memory.
+ * In a region that is not armed they are present, and zero.
+ *
+ * ENOSPC	KVM has no room for what is left of a range
+ */
 int kuf_unpoison(struct kuf *k, uint32_t as_id, uint64_t gpa, uint64_t len);
 
 /* What a page is now; it may be something else when you look. */
@@ -399,8 +437,9 @@ struct kuf_service {
 	uint32_t more;		/* out: 1 if it stopped because of the budget */
 	uint32_t end;		/* out: 1 if the userfault file descriptor is at its end */
 	/*
-	 * out: 1 if a vCPU waits in KVM for a page that is poisoned, and which one.
-	 * It stays there unless KVM knows of the poison: kick it and stop the guest.
+	 * out: 1 if a vCPU waits in KVM for a page that is poisoned, and which one, and
+	 * the userfault file descriptor is not one with KVM_USERFAULT_FD_MAY_POISON,
+	 * which would have let it go on.  It stays there: kick it and stop the guest.
 	 */
 	uint32_t poison_hit;
 	uint32_t poison_as_id;
@@ -511,6 +550,7 @@ struct kuf_stats {
 	uint64_t demanded;	/* filled pages that somebody needed */
 	uint64_t own;		/* of exits and events: KVM's own accesses */
 	uint64_t walks;		/* of exits and events: walks of the guest's page tables */
+	uint64_t lost;		/* of poisoned: were present before */
 };
 
 int kuf_get_stats(struct kuf *k, struct kuf_stats *stats);
