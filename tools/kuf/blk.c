@@ -13,9 +13,30 @@
 #include <unistd.h>
 
 #include "blk.h"
+#include "guard.h"
+#include "poison.h"
 #include "vm.h"
 
 #define SECTOR	512ull
+
+/* What the kernel found to be broken is found here, too. */
+static int look(void *arg)
+{
+	const struct virtbuf *buf = arg;
+	u32 at;
+
+	for (at = 0; at < buf->len; at++)
+		READ_ONCE(((u8 *)buf->ptr)[at]);
+	return 0;
+}
+
+static void find_broken(struct blk *blk, const struct virtbuf *buf)
+{
+	void *broken;
+
+	if (guard_call(look, (void *)buf, &broken))
+		vm_lost(blk->vm, broken);
+}
 
 /* All of a buffer, to or from the file. */
 static int transfer(struct blk *blk, const struct virtbuf *buf, u64 offset, bool to_file)
@@ -23,6 +44,9 @@ static int transfer(struct blk *blk, const struct virtbuf *buf, u64 offset, bool
 	u32 done = 0;
 	ssize_t n;
 
+	/* Poisoned. */
+	if (!buf->ptr)
+		return -EIO;
 	while (done < buf->len) {
 		if (to_file)
 			n = pwrite(blk->fd, buf->ptr + done, buf->len - done, offset + done);
@@ -30,6 +54,8 @@ static int transfer(struct blk *blk, const struct virtbuf *buf, u64 offset, bool
 			n = pread(blk->fd, buf->ptr + done, buf->len - done, offset + done);
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EFAULT)
+			find_broken(blk, buf);
 		if (n <= 0)
 			return -EIO;
 		done += n;
@@ -61,7 +87,7 @@ static u8 get_id(const struct virtbuf *bufs, int n, u32 *written)
 	static const char id[VIRTIO_BLK_ID_BYTES] = "kuf";
 	u32 len = n == 1 && bufs[0].write ? bufs[0].len : 0;
 
-	if (!len)
+	if (!len || !bufs[0].ptr)
 		return VIRTIO_BLK_S_IOERR;
 	*written = len < sizeof(id) ? len : sizeof(id);
 	memcpy(bufs[0].ptr, id, *written);
@@ -77,7 +103,12 @@ static int carry_out(struct blk *blk, const struct virtbuf *bufs, int n, u32 *wr
 	if (n < 2 || bufs[0].write || bufs[0].len != sizeof(header) ||
 	    !bufs[n - 1].write || bufs[n - 1].len != 1)
 		return -EPROTO;
-	memcpy(&header, bufs[0].ptr, sizeof(header));
+	/* There is no place for an answer: who looks for it there meets the poison. */
+	if (!bufs[n - 1].ptr)
+		return 0;
+	memset(&header, 0xff, sizeof(header));
+	if (bufs[0].ptr)
+		memcpy(&header, bufs[0].ptr, sizeof(header));
 	switch (header.type) {
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
@@ -91,7 +122,7 @@ static int carry_out(struct blk *blk, const struct virtbuf *bufs, int n, u32 *wr
 		status = get_id(bufs + 1, n - 2, written);
 		break;
 	default:
-		status = VIRTIO_BLK_S_UNSUPP;
+		status = bufs[0].ptr ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 		break;
 	}
 	*(u8 *)bufs[n - 1].ptr = status;
@@ -137,6 +168,22 @@ static int work(struct blk *blk)
 	return did ? virtqueue_wants_irq(&blk->queue) : 0;
 }
 
+static int work_guarded(void *arg)
+{
+	return work(arg);
+}
+
+/* The guest's queue may be in memory that is broken. */
+static int guard_work(struct blk *blk)
+{
+	void *broken = NULL;
+	int r = guard_call(work_guarded, blk, &broken);
+
+	if (r == -EHWPOISON && broken)
+		vm_lost(blk->vm, broken);
+	return r;
+}
+
 static bool may_work(const struct blk *blk)
 {
 	return blk->kicked && !blk->paused && blk->queue.ready && !blk->broken &&
@@ -157,7 +204,7 @@ static void *serve(void *arg)
 		blk->kicked = false;
 		blk->busy = true;
 		pthread_mutex_unlock(&blk->lock);
-		r = work(blk);
+		r = guard_work(blk);
 		pthread_mutex_lock(&blk->lock);
 		blk->busy = false;
 		/* There may be more in the queue. */
@@ -233,6 +280,11 @@ void blk_resume(struct blk *blk)
 	set_paused(blk, false);
 }
 
+static int pending(void *arg)
+{
+	return virtqueue_pending(arg);
+}
+
 unsigned int blk_in_flight(struct blk *blk)
 {
 	int nr = 0;
@@ -241,7 +293,7 @@ unsigned int blk_in_flight(struct blk *blk)
 		return 0;
 	pthread_mutex_lock(&blk->lock);
 	if (blk->queue.ready && !blk->broken)
-		nr = virtqueue_pending(&blk->queue);
+		nr = guard_call(pending, &blk->queue, NULL);
 	pthread_mutex_unlock(&blk->lock);
 	return nr > 0 ? nr : 0;
 }

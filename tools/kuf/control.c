@@ -166,6 +166,7 @@ static void fill_status(struct control *c, struct control_status *status)
 		.sent.failed = READ_ONCE(o->origin.counts.failed),
 		.left_pages = READ_ONCE(o->origin.absent.count),
 		.lost_pages = READ_ONCE(o->origin.poisoned.count),
+		.sent.poisoned = READ_ONCE(o->origin.counts.poisoned),
 	};
 	memcpy(status->session, m->session, sizeof(status->session));
 	for (i = 0; i < 2; i++) {
@@ -262,10 +263,30 @@ static bool is_sound(const struct control_request *r, ssize_t size)
 	case CONTROL_RECOVER:
 		return r->retry_ms <= CONTROL_RETRY_MAX && r->latency_us <= CONTROL_LATENCY_MAX;
 	case CONTROL_STATUS:
+	case CONTROL_POISON:
+	case CONTROL_UNPOISON:
 		return true;
 	default:
 		return false;
 	}
+}
+
+/*
+ * Here, so that no job begins meanwhile, whose state would not have it.  A VM that was given
+ * up is poisoned for the destination, as far as it did not get the pages yet.
+ */
+static int poison(struct control *c, const struct control_request *r)
+{
+	struct vm *vm = &c->machine->vm;
+
+	if (vm_is_stopped(vm))
+		return kuf_error(-ESRCH, "the VM has ended");
+	if (coming(c->machine) != MACHINE_HERE)
+		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
+	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE) && !READ_ONCE(c->outgoing.given_up))
+		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
+	return r->op == CONTROL_POISON ? vm_poison(vm, r->gpa, r->len) :
+					 vm_unpoison(vm, r->gpa, r->len);
 }
 
 static void answer(struct control *c, int fd)
@@ -280,6 +301,8 @@ static void answer(struct control *c, int fd)
 	n = recv(fd, &request, sizeof(request), 0);
 	if (!is_sound(&request, n)) {
 		err = kuf_error(-EPROTO, "a malformed request to the control socket");
+	} else if (request.op == CONTROL_POISON || request.op == CONTROL_UNPOISON) {
+		err = poison(c, &request);
 	} else if (request.op != CONTROL_STATUS) {
 		err = start_job(c, fd, &request);
 		if (!err)

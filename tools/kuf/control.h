@@ -21,6 +21,8 @@ enum control_op {
 	CONTROL_SEND,		/* to the address text */
 	CONTROL_STATUS,
 	CONTROL_RECOVER,	/* at the address text, "": at the last one */
+	CONTROL_POISON,		/* gpa and len: whole pages */
+	CONTROL_UNPOISON,
 };
 
 #define CONTROL_LATENCY_MAX	10000000
@@ -33,6 +35,7 @@ struct control_request {
 	u64 retry_ms;		/* CONTROL_SEND, CONTROL_RECOVER: up to CONTROL_RETRY_MAX */
 	u64 latency_us;		/* CONTROL_SEND: up to CONTROL_LATENCY_MAX */
 	u64 bandwidth;		/* the same: bytes a second, 0: no limit */
+	u64 gpa, len;		/* CONTROL_POISON, CONTROL_UNPOISON */
 	char text[PATH_MAX];	/* ends with 0; a file: absolute */
 };
 

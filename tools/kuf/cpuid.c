@@ -12,6 +12,12 @@
 
 #define LEAF1_ECX_TSC_DEADLINE	BIT(24)
 #define LEAF1_ECX_HYPERVISOR	BIT(31)
+#define AMD_EBX_OVERFLOW_RECOV	BIT(0)
+#define AMD_EBX_SUCCOR		BIT(1)
+
+/* The end of the vendor's name. */
+#define AMD_ECX			0x444d4163
+#define HYGON_ECX		0x656e6975
 
 /* Topology levels, in bits 8 to 15 of ECX: threads, then cores, of one each. */
 static void set_topology_level(struct kvm_cpuid_entry2 *e, u32 id)
@@ -22,7 +28,14 @@ static void set_topology_level(struct kvm_cpuid_entry2 *e, u32 id)
 	e->edx = id;
 }
 
-static void adapt(struct kvm_cpuid_entry2 *e, u32 id, bool tsc_deadline)
+bool vcpu_is_amd(const struct vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *leaf0 = &vcpu->cpuid->entries[0];
+
+	return leaf0->ecx == AMD_ECX || leaf0->ecx == HYGON_ECX;
+}
+
+static void adapt(struct kvm_cpuid_entry2 *e, u32 id, bool tsc_deadline, bool amd)
 {
 	switch (e->function) {
 	case 0x1:
@@ -38,6 +51,11 @@ static void adapt(struct kvm_cpuid_entry2 *e, u32 id, bool tsc_deadline)
 	case 0xb:
 	case 0x1f:
 		set_topology_level(e, id);
+		break;
+	case 0x80000007:
+		/* Without them no guest survives an error; KVM does not know of them. */
+		if (amd)
+			e->ebx |= AMD_EBX_OVERFLOW_RECOV | AMD_EBX_SUCCOR;
 		break;
 	case 0x80000008:
 		e->ecx &= ~(0xf0ffu);
@@ -69,16 +87,17 @@ int vcpu_set_cpuid(struct vcpu *vcpu)
 		err = kuf_error(-errno, "KVM_GET_SUPPORTED_CPUID");
 		goto out;
 	}
+	vcpu->cpuid = cpuid;
 	for (i = 0; i < cpuid->nent; i++)
-		adapt(&cpuid->entries[i], vcpu->id, tsc_deadline);
+		adapt(&cpuid->entries[i], vcpu->id, tsc_deadline, vcpu_is_amd(vcpu));
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid)) {
 		err = kuf_error(-errno, "KVM_SET_CPUID2 of vCPU %u", vcpu->id);
 		goto out;
 	}
-	vcpu->cpuid = cpuid;
 	return 0;
 
 out:
+	vcpu->cpuid = NULL;
 	free(cpuid);
 	return err;
 }

@@ -6,7 +6,9 @@
 #include <errno.h>
 
 #include "dma.h"
+#include "guard.h"
 #include "pager.h"
+#include "poison.h"
 #include "vm.h"
 
 int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
@@ -23,4 +25,19 @@ int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
 	}
 	*ptr = vm->mem.area + offset;
 	return 0;
+}
+
+int dma_read_page(struct vm *vm, u64 gpa, void *to)
+{
+	void *from;
+	int err;
+
+	err = dma_map(vm, gpa, PAGE_SIZE, false, &from);
+	if (err)
+		return err;
+	err = guard_copy(to, from, PAGE_SIZE);
+	/* Should nobody be told, nobody must use the page either. */
+	if (err && vm_lost(vm, from))
+		vm_stop(vm, KUF_EXIT_FAILED);
+	return err;
 }

@@ -8,13 +8,16 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "engine_uffd.h"
+#include "guard.h"
 #include "pager.h"
+#include "poison.h"
 #include "vm.h"
 
 #define MAX_FDS		16
@@ -34,6 +37,7 @@ struct engine_uffd {
 	const struct kuf_source_ops *ops;
 	void *source;
 	u64 nr_pages;
+	u64 nr_never;		/* poisoned from the beginning on */
 
 	/* The thread's alone. */
 	u8 *pages;
@@ -236,7 +240,10 @@ static int receive(struct engine_uffd *e)
 		return kuf_error(-EBADMSG, "a reply that cannot be right");
 	if (reply.type == KUF_REPLY_FAILED || reply.type == KUF_REPLY_POISON) {
 		count(&e->counts.failed, reply.len / PAGE_SIZE);
-		return reply.type == KUF_REPLY_POISON ? -EHWPOISON : reply.error ?: -EIO;
+		if (reply.type == KUF_REPLY_POISON)
+			return kuf_error(-EHWPOISON, "--engine=uffd: the page at 0x%llx was lost on its way here; the engine kuf goes on then",
+					 (unsigned long long)reply.gpa);
+		return reply.error ?: -EIO;
 	}
 	for (i = 0; i < reply.len && !err; i += PAGE_SIZE)
 		err = fill(e, (offset + i) / PAGE_SIZE, reply.type == KUF_REPLY_DATA ?
@@ -295,7 +302,7 @@ static int round_of(struct pager *p, struct engine_uffd *e)
 		err = fetch_ahead(e);
 	if (e->counts.demand >= REPORT_WORKING_SET)
 		pager_note_time(&p->shared->working_set_ns);
-	if (e->counts.present == e->nr_pages)
+	if (e->counts.present + e->nr_never == e->nr_pages)
 		pager_note_time(&p->shared->populated_ns);
 	return err;
 }
@@ -394,6 +401,18 @@ static int check(const struct pager *p)
 	return 0;
 }
 
+/* KVM keeps the guest from it, and pager_access() the VMM: it is never asked for. */
+static void leave_out_poison(struct pager *p, struct engine_uffd *e)
+{
+	u64 gpa = 0, len, page;
+
+	for (; !pager_next_poisoned(p, &gpa, &len); gpa += len) {
+		page = mem_offset(&p->vm->mem, gpa, len) / PAGE_SIZE;
+		memset(e->pages + page, PRESENT, len / PAGE_SIZE);
+		e->nr_never += len / PAGE_SIZE;
+	}
+}
+
 int engine_uffd_start(struct pager *p)
 {
 	struct engine_uffd *e;
@@ -418,17 +437,35 @@ int engine_uffd_start(struct pager *p)
 		err = register_memory(e);
 	if (err)
 		return err;
+	leave_out_poison(p, e);
 	p->armed_ns = pager_now();
 	return server_start(&p->server, p, serve_thread);
 }
 
+struct touch {
+	const u8 *from, *to;
+};
+
+static int touch(void *arg)
+{
+	const struct touch *t = arg;
+	const u8 *at;
+
+	for (at = t->from; at < t->to; at = (u8 *)align_down((uintptr_t)at, PAGE_SIZE) + PAGE_SIZE)
+		READ_ONCE(*at);
+	return 0;
+}
+
 int engine_uffd_access(struct pager *p, u64 gpa, u64 len)
 {
-	int64_t offset = mem_offset(&p->vm->mem, gpa, len);
-	u64 at;
+	const u8 *from = p->vm->mem.area + mem_offset(&p->vm->mem, gpa, len);
+	struct touch t = { from, from + len };
+	void *broken;
+	int err;
 
-	for (at = offset; at < offset + len; at = align_down(at, PAGE_SIZE) + PAGE_SIZE)
-		READ_ONCE(p->vm->mem.area[at]);
+	err = guard_call(touch, &t, &broken);
+	if (err)
+		return vm_lost(p->vm, broken) ?: err;
 	return __atomic_load_n(&p->cancelled, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
 }
 
@@ -446,13 +483,14 @@ void engine_uffd_cancel(struct pager *p)
 
 void engine_uffd_report(struct pager *p, struct kuf_report *r)
 {
-	u64 *from = &p->uffd->counts.pages, *to = &r->pages;
+	u64 *from = &p->uffd->counts.pages, *to = &r->pages, poisoned = r->poisoned;
 	size_t i;
 
 	/* All from there on are numbers of the same kind. */
 	for (i = 0; i < (sizeof(*r) - offsetof(struct kuf_report, pages)) / sizeof(u64); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 	r->pages = p->nr_pages;
+	r->poisoned = poisoned;
 }
 
 void engine_uffd_release(struct pager *p)

@@ -66,6 +66,7 @@ int cmd_send(int argc, char **argv);
 int cmd_recv(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_pager(int argc, char **argv);
+int cmd_poison(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_plot(int argc, char **argv);

@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "machine.h"
 #include "reset.h"
 
@@ -18,6 +20,7 @@ void machine_init(struct machine *m)
 		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1 } },
 	};
 	pager_init(&m->pager);
+	guard_init();
 }
 
 int machine_plug_devices(struct machine *m, const char *console, const char *disk)
@@ -49,7 +52,10 @@ int machine_fork_pager(struct machine *m, const struct pager_config *config)
 
 int machine_start_pager(struct machine *m, const struct pager_config *config)
 {
-	return pager_start(&m->pager, &m->vm, config);
+	static const struct pager_config none = { .mode = PAGER_NONE };
+
+	m->pager.poisoned = m->poisoned;
+	return pager_start(&m->pager, &m->vm, config ?: &none);
 }
 
 void machine_report(struct machine *m, struct kuf_report *report)
@@ -131,6 +137,8 @@ void machine_release(struct machine *m)
 	/* KVM reads the pager's bitmaps. */
 	vm_destroy(&m->vm);
 	pager_release(&m->pager);
+	free(m->poisoned);
+	m->poisoned = NULL;
 	if (m->console_fd >= 0 && m->console_fd != STDOUT_FILENO)
 		close(m->console_fd);
 }

@@ -5,6 +5,7 @@
 #include "blk.h"
 #include "journal.h"
 #include "pager.h"
+#include "poison.h"
 #include "uart.h"
 #include "vcpu.h"
 
@@ -43,7 +44,8 @@ struct machine {
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 
-	struct pager pager;	/* when pages are absent */
+	struct pager pager;	/* when pages are absent, or poisoned */
+	struct poison_list *poisoned;	/* what was loaded, or NULL */
 };
 
 void machine_init(struct machine *m);
@@ -54,7 +56,8 @@ int machine_plug_devices(struct machine *m, const char *console, const char *dis
 int machine_fork_pager(struct machine *m, const struct pager_config *config);
 /*
  * When the VM has its memory and state: from here on all pages are absent.  With
- * PAGER_UFFD memory has to be plugged in, otherwise it may be.
+ * PAGER_UFFD memory has to be plugged in, otherwise it may be.  @config NULL: no page is
+ * absent, but pages can be poisoned.
  */
 int machine_start_pager(struct machine *m, const struct pager_config *config);
 /* At any time after that, from any thread; all zeroes if nothing was absent. */

@@ -23,7 +23,7 @@ static void get_progress(void *opaque, struct progress_counts *c)
 	machine_report(opaque, &r);
 	*c = (struct progress_counts){ .total = r.pages, .present = r.present,
 				       .demand = r.demand };
-	c->end = r.pages && r.present >= r.pages;
+	c->end = r.pages && r.present + r.poisoned >= r.pages;
 }
 
 int machine_show_progress(struct machine *m, struct progress *p)

@@ -22,6 +22,7 @@ static const struct command {
 	{ "recv", cmd_recv, "go on with a guest that another kuf sends" },
 	{ "recover", cmd_recover, "go on with a move whose connections were cut" },
 	{ "pager", cmd_pager, "fill the memory of guests that other kufs restore" },
+	{ "poison", cmd_poison, "mark pages of a guest as lost" },
 	{ "status", cmd_status, "what does a guest do, how much of its memory is there?" },
 	{ "doctor", cmd_doctor, "can kuf work here? what is missing?" },
 	{ "plot", cmd_plot, "draw when which page came" },

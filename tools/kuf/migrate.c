@@ -61,6 +61,12 @@ static int map_memory(void *opaque, u64 gpa, u64 len, void **ptr)
 	return dma_map(opaque, gpa, len, false, ptr);
 }
 
+/* The VM does not run here any more, so that no more can be done about it. */
+static void lost_memory(void *opaque, const void *ptr)
+{
+	vm_lost(opaque, ptr);
+}
+
 static u64 ms(u64 from, u64 to)
 {
 	return to > from ? (to - from) / 1000000 : 0;
@@ -80,6 +86,9 @@ static void report(const struct outgoing *o)
 		(unsigned long long)c->pages[1], (unsigned long long)c->pages[0],
 		(unsigned long long)(c->zero_pages[0] + c->zero_pages[1]),
 		(unsigned long long)c->failed);
+	if (c->poisoned)
+		kuf_say("sent: %llu pages are lost, and were poisoned there",
+			(unsigned long long)c->poisoned);
 }
 
 int migrate_recover(struct outgoing *o, const struct net_address *to)
@@ -107,6 +116,7 @@ int migrate_send(struct machine *m, struct outgoing *o, const struct net_address
 	};
 	o->origin.mem = &m->vm.mem;
 	o->origin.map = map_memory;
+	o->origin.lost = lost_memory;
 	o->origin.opaque = &m->vm;
 	err = outgoing_run(o, to);
 	report(o);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "crc32c.h"
+#include "guard.h"
 #include "maps.h"
 #include "origin.h"
 
@@ -30,6 +31,7 @@ struct server {
 	struct stream *s;
 	bool urgent;
 	bool over;		/* BYE is all that is left to be sent */
+	u8 pages[PROTO_PAGES][PAGE_SIZE];	/* copies */
 	struct wish queue[ORIGIN_QUEUE];	/* a ring */
 	u32 first, nr;
 	u64 budget, budget_ns;	/* bytes, and since when it grows */
@@ -106,6 +108,11 @@ static int reply_failed(struct server *v, const struct wish *w, u64 nr, int err)
 	struct proto_failed failed = { .gpa = w->gpa, .len = nr * PAGE_SIZE, .err = err };
 	struct iovec iov = { &failed, sizeof(failed) };
 
+	/* What is lost is the destination's to know, too. */
+	if (err == -EHWPOISON) {
+		count(&v->o->counts.poisoned, nr);
+		return stream_put(v->s, PROTO_FAILED, 0, &iov, 1);
+	}
 	kuf_error(err, "the page at 0x%llx, which the destination needs",
 		  (unsigned long long)w->gpa);
 	count(&v->o->counts.failed, nr);
@@ -139,57 +146,72 @@ static int reply_pages(struct server *v, const struct wish *w, const u8 *pages, 
 	return stream_put(v->s, PROTO_PAGE, 0, iov, 3);
 }
 
-/* How many of the pages from @page on are poisoned, or are not, as the first one is. */
-static u64 run_of(const struct origin *o, u64 page, u64 nr)
+/* How many of the pages from @page on are poisoned. */
+static u64 poisoned_run(const struct origin *o, u64 page, u64 nr)
 {
-	u64 n = 1;
+	u64 n = 0;
 
-	while (n < nr && pageset_has(&o->poisoned, page + n) == pageset_has(&o->poisoned, page))
+	while (n < nr && pageset_has(&o->poisoned, page + n))
 		n++;
 	return n;
 }
 
-/* Content for the beginning of a wish; fewer pages if one of these is lost. */
-static int map(struct origin *o, const struct wish *w, u64 *nr, void **p)
+/* The page at @gpa, to @to; -EHWPOISON: it is lost, and known to be from then on. */
+static int read_page(struct origin *o, u64 gpa, u8 *to)
 {
-	u64 page = page_of(o, w->gpa);
+	u64 page = page_of(o, gpa);
+	void *p;
 	int err;
 
-	*nr = run_of(o, page, *nr);
 	if (pageset_has(&o->poisoned, page))
 		return -EHWPOISON;
-	if (*nr > PROTO_PAGES)
-		*nr = PROTO_PAGES;
-	err = o->map(o->opaque, w->gpa, *nr * PAGE_SIZE, p);
-	if (err == -EHWPOISON && *nr > 1) {
-		*nr = 1;
-		err = o->map(o->opaque, w->gpa, PAGE_SIZE, p);
+	err = o->map(o->opaque, gpa, PAGE_SIZE, &p);
+	if (!err) {
+		err = guard_copy(to, p, PAGE_SIZE);
+		if (err && o->lost)
+			o->lost(o->opaque, p);
 	}
 	if (err == -EHWPOISON)
 		pageset_add(&o->poisoned, page);
 	return err;
 }
 
+/* The pages from @gpa on that are alike, zeroes or not, up to @nr: how many; -errno: none. */
+static int read_alike(struct server *v, u64 gpa, u32 nr)
+{
+	void *p;
+	u32 n;
+	int err;
+
+	/* All at once, should they be absent; what they are is seen below. */
+	if (nr > 1)
+		v->o->map(v->o->opaque, gpa, nr * PAGE_SIZE, &p);
+	for (n = 0; n < nr; n++) {
+		err = read_page(v->o, gpa + n * PAGE_SIZE, v->pages[n]);
+		if (err && !n)
+			return err;
+		if (err || is_zero(v->pages[n]) != is_zero(v->pages[0]))
+			break;
+	}
+	return n;
+}
+
 /* A frame for the beginning of the oldest wish; there is room for it. */
 static int reply(struct server *v)
 {
 	struct wish *w = &v->queue[v->first];
-	u64 nr = w->len / PAGE_SIZE, n = 1;
-	void *p;
-	int err;
+	u64 nr = w->len / PAGE_SIZE;
+	int n, err;
 
-	err = map(v->o, w, &nr, &p);
-	if (err) {
-		n = nr;
+	n = read_alike(v, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES);
+	if (n < 0) {
+		err = n;
+		n = err == -EHWPOISON ? poisoned_run(v->o, page_of(v->o, w->gpa), nr) : nr;
 		err = reply_failed(v, w, n, err);
-	} else if (is_zero(p)) {
-		while (n < nr && is_zero((u8 *)p + n * PAGE_SIZE))
-			n++;
+	} else if (is_zero(v->pages[0])) {
 		err = reply_zero(v, w, n);
 	} else {
-		while (n < nr && !is_zero((u8 *)p + n * PAGE_SIZE))
-			n++;
-		err = reply_pages(v, w, p, n);
+		err = reply_pages(v, w, v->pages[0], n);
 		v->budget -= n * PAGE_SIZE < v->budget ? n * PAGE_SIZE : v->budget;
 	}
 	w->gpa += n * PAGE_SIZE;
@@ -250,11 +272,10 @@ static int take_request(struct server *v, const struct stream_frame *f)
 }
 
 /* Of all memory, as the destination must have it, but what is lost. */
-static int digest(struct origin *o, u64 *sum)
+static int digest(struct origin *o, u8 *page, u64 *sum)
 {
 	u32 zero = crc32c(0, zeroes, PAGE_SIZE);
 	u64 at, gpa;
-	void *p;
 	int err;
 
 	*sum = 0;
@@ -262,15 +283,13 @@ static int digest(struct origin *o, u64 *sum)
 		if (pageset_has(&o->poisoned, at / PAGE_SIZE))
 			continue;
 		gpa = mem_gpa(o->mem, at);
-		err = o->map(o->opaque, gpa, PAGE_SIZE, &p);
-		if (err == -EHWPOISON) {
-			pageset_add(&o->poisoned, at / PAGE_SIZE);
+		err = read_page(o, gpa, page);
+		if (err == -EHWPOISON)
 			continue;
-		}
 		if (err)
 			return kuf_error(err, "the page at 0x%llx", (unsigned long long)gpa);
 		*sum += proto_digest(at / PAGE_SIZE,
-				     is_zero(p) ? zero : crc32c(0, p, PAGE_SIZE));
+				     is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE));
 	}
 	return 0;
 }
@@ -286,13 +305,14 @@ static int take_poisoned(struct server *v, const struct stream_frame *f)
 	return maps_read(&r, v->s, f);
 }
 
-static int compare(struct origin *o, u64 theirs, u32 *differs)
+static int compare(struct server *v, u64 theirs, u32 *differs)
 {
+	struct origin *o = v->o;
 	u64 ours;
 	int err;
 
 	add_poison(o, &o->told);
-	err = digest(o, &ours);
+	err = digest(o, v->pages[0], &ours);
 	if (err)
 		return err;
 	if (o->poisoned.count > o->told.count)
@@ -320,7 +340,7 @@ static int take_done(struct server *v, const struct stream_frame *f)
 	if (done.kind == PROTO_DONE_BAD)
 		return kuf_error(-EBADMSG, "the destination could not use what it was sent");
 	if (done.kind == PROTO_DONE_ALL) {
-		err = compare(v->o, done.digest, &bye.differs);
+		err = compare(v, done.digest, &bye.differs);
 		if (err)
 			return err;
 	}

@@ -21,13 +21,16 @@ struct origin_counts {
 	u64 pages[2];		/* with content */
 	u64 zero_pages[2];
 	u64 failed;
+	u64 poisoned;
 };
 
 struct origin {
 	/* Only its size, and where it is for the guest. */
 	const struct mem *mem;
-	/* Where [gpa, gpa + len) is, which may wait; -errno.  Any thread. */
+	/* Where [gpa, gpa + len) is, which may wait; -EHWPOISON: lost; -errno.  Any thread. */
 	int (*map)(void *opaque, u64 gpa, u64 len, void **ptr);
+	/* The page at @ptr was found to be broken; or NULL.  Any thread. */
+	void (*lost)(void *opaque, const void *ptr);
 	void *opaque;
 	u64 latency_ns;		/* by which each urgent reply is late, artificially */
 	u64 bandwidth;		/* bytes a second of what is not urgent; 0: what goes */

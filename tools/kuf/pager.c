@@ -131,23 +131,25 @@ static int create_context(struct pager *p)
 	err = kuf_probe(&probe);
 	if (err)
 		return kuf_error(err, "no KVM userfault here: %s", message);
+	params.features |= pager_poison_features(probe.have);
 	err = kuf_create(&params, &p->k);
 	return err ? kuf_error(err, "KVM userfault, features 0x%llx",
 			       (unsigned long long)params.features) : 0;
 }
 
 /* A memslot, to be armed when all else is ready. */
-static int add_region(struct pager *p, u32 slot, u64 gpa, u64 offset, u64 len)
+static int add_region(struct pager *p, struct kuf *k, u32 flags, u32 slot, u64 offset, u64 len)
 {
 	const struct mem *mem = &p->vm->mem;
 	struct kuf_region r = {
 		.size = sizeof(r),
 		.slot = slot,
-		.gpa = gpa,
+		.gpa = mem_gpa(mem, offset),
 		.len = len,
 		.hva = mem->area + offset,
 		.gmem_fd = -1,
 		.fd = -1,
+		.flags = flags,
 	};
 	int err;
 
@@ -165,18 +167,18 @@ static int add_region(struct pager *p, u32 slot, u64 gpa, u64 offset, u64 len)
 			break;
 		r.fd = p->proc_mem_fd;
 		r.fd_offset = (uintptr_t)r.hva;
-		r.flags = KUF_REGION_PROC_MEM;
+		r.flags |= KUF_REGION_PROC_MEM;
 		break;
 	}
-	err = kuf_region_add(p->k, &r);
+	err = kuf_region_add(k, &r);
 	if (err)
 		return kuf_error(err, "a region at 0x%llx, %llu bytes of %s",
-				 (unsigned long long)gpa, (unsigned long long)len,
+				 (unsigned long long)r.gpa, (unsigned long long)len,
 				 mem_backing_name(mem->backing));
 	return 0;
 }
 
-static int add_regions(struct pager *p)
+int pager_add_regions(struct pager *p, struct kuf *k, u32 flags)
 {
 	u64 size = p->vm->mem.size, low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
 	int err;
@@ -187,9 +189,9 @@ static int add_regions(struct pager *p)
 		if (p->proc_mem_fd < 0)
 			return kuf_error(-errno, "/proc/self/mem, for the pager's process");
 	}
-	err = add_region(p, 0, 0, 0, low);
+	err = add_region(p, k, flags, 0, 0, low);
 	if (!err && size > low)
-		err = add_region(p, 1, MEM_HIGH_GPA, low, size - low);
+		err = add_region(p, k, flags, 1, low, size - low);
 	return err;
 }
 
@@ -235,6 +237,7 @@ static int start_process(struct pager *p, int uffd)
 
 static int start_serving(struct pager *p)
 {
+	u32 flags = KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK;
 	int err, uffd;
 
 	if (p->config.mode == PAGER_UNIX)
@@ -244,7 +247,10 @@ static int start_serving(struct pager *p)
 		if (err || p->config.mode == PAGER_EXIT)
 			return err;
 	}
-	err = kuf_fd_create(p->k, KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK, &uffd);
+	/* What is lost on its way here others can tell KVM, too. */
+	if (p->poison)
+		flags |= KVM_USERFAULT_FD_MAY_POISON;
+	err = kuf_fd_create(p->k, flags, &uffd);
 	if (err)
 		return kuf_error(err, "KVM_USERFAULT_CREATE_FD");
 	if (p->config.mode == PAGER_PROCESS)
@@ -269,11 +275,15 @@ int pager_start(struct pager *p, struct vm *vm, const struct pager_config *confi
 		return err;
 	p->shared->nr_pages = p->nr_pages;
 	vm->pager = p;
-	if (config->engine == PAGER_UFFD)
-		return engine_uffd_start(p);
+	if (config->engine == PAGER_UFFD || config->mode == PAGER_NONE) {
+		err = pager_poison_start(p, NULL);
+		return err || config->mode == PAGER_NONE ? err : engine_uffd_start(p);
+	}
 	err = create_context(p);
 	if (!err)
-		err = add_regions(p);
+		err = pager_add_regions(p, p->k, 0);
+	if (!err)
+		err = pager_poison_start(p, p->k);
 	if (!err)
 		err = start_serving(p);
 	return err ?: arm(p);
@@ -330,8 +340,11 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 	struct pager_waiter w;
 	int err;
 
-	if (!p->k)
-		return engine_uffd_access(p, gpa, len);
+	if (!p->k) {
+		/* There nothing but poison is in the way. */
+		err = p->poison ? kuf_access(p->poison, gpa, len, flags, -1, NULL) : 0;
+		return err || !p->uffd ? err : engine_uffd_access(p, gpa, len);
+	}
 	err = begin_wait(p, &w);
 	if (err)
 		return err;
@@ -348,9 +361,10 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 
 bool pager_is_present(struct pager *p, u64 gpa)
 {
+	struct kuf *k = p->k ?: p->poison;
 	enum kuf_state state;
 
-	return !p->k || (!kuf_page_state(p->k, 0, gpa, &state) && state == KUF_PRESENT);
+	return !k || (!kuf_page_state(k, 0, gpa, &state) && state == KUF_PRESENT);
 }
 
 /* Another vCPU is filling it. */
@@ -371,13 +385,14 @@ static int wait_for(struct pager *p, u64 gpa)
 int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error)
 {
 	struct kuf_exit ex = { .size = sizeof(ex) };
+	struct kuf *k = p->k ?: p->poison;
 	int err;
 
-	if (!p->k)
+	if (!k)
 		return -ENOENT;
 	if (p->config.mode == PAGER_EXIT)
 		ex.flags = KUF_EXIT_SERVE;
-	err = kuf_vcpu_exit(p->k, run, error, &ex);
+	err = kuf_vcpu_exit(k, run, error, &ex);
 	if (err)
 		return kuf_error(err, "the page at 0x%llx", (unsigned long long)ex.gpa);
 	switch (ex.action) {
@@ -393,8 +408,7 @@ int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error)
 					 (unsigned long long)ex.gpa);
 		return wait_for(p, ex.gpa);
 	default:
-		return kuf_error(-EHWPOISON, "the guest needs the page at 0x%llx",
-				 (unsigned long long)ex.gpa);
+		return -EHWPOISON;
 	}
 }
 
@@ -421,6 +435,8 @@ int pager_write_recording(struct pager *p)
 void pager_release(struct pager *p)
 {
 	engine_uffd_release(p);
+	if (p->poison != p->k)
+		kuf_destroy(p->poison);
 	kuf_destroy(p->k);
 	if (p->uffd_fd >= 0)
 		close(p->uffd_fd);

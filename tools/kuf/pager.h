@@ -21,12 +21,14 @@
 
 struct vm;
 struct engine_uffd;
+struct poison_list;
 
 /* In memory that the VMM shares with the pager's process: changed atomically. */
 struct pager_shared {
 	struct kuf_stats stats;	/* of the process that serves, if it is another one */
 	u64 nr_pages;		/* set before anybody serves */
 	u64 filled_before, demanded_before;	/* PAGER_UNIX: by others, who are gone */
+	u64 never;		/* poisoned before they came */
 	u64 working_set_ns, populated_ns;
 	u64 nr_recorded;
 	struct kuf_trace_entry record[];	/* in order of first need */
@@ -39,6 +41,12 @@ struct pager {
 	struct vm *vm;
 	struct kuf *k;		/* NULL: there is none, or another engine */
 	struct engine_uffd *uffd;	/* that one, engine_uffd.h */
+	/*
+	 * Where poison is kept: k, or else a context of its own in which no page is
+	 * absent.  NULL: KVM has no poison.
+	 */
+	struct kuf *poison;
+	const struct poison_list *poisoned;	/* from the beginning on, or NULL */
 	int uffd_fd;		/* the userfault fd, with PAGER_THREAD, else -1 */
 	int proc_mem_fd;	/* with anonymous memory and another process, else -1 */
 	u64 nr_pages;
@@ -69,13 +77,17 @@ int pager_fork(struct pager *p, const struct pager_config *config);
  */
 int pager_start(struct pager *p, struct vm *vm, const struct pager_config *config);
 
-/* Returns when all pages of a range of memory are present; -ECANCELED: the VM ends. */
+/*
+ * Returns when all pages of a range of memory are present; -ECANCELED: the VM ends;
+ * -EHWPOISON: one of them is poisoned.
+ */
 int pager_access(struct pager *p, u64 gpa, u64 len, bool write);
 /* Without waiting: is the page at @gpa there, or would a look at it bring it? */
 bool pager_is_present(struct pager *p, u64 gpa);
 /*
  * KVM_RUN failed with @error.  0: it is to be called again.  -ENOENT: this is not the
- * pager's business.  Other errors were told, and the VM ends.
+ * pager's business.  -EHWPOISON, without a message: the guest touched poison.  Other
+ * errors were told, and the VM ends.
  */
 int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error);
 
@@ -91,6 +103,24 @@ int pager_stop(struct pager *p);
 int pager_write_recording(struct pager *p);
 void pager_release(struct pager *p);
 
+/* pager.c, for pager_poison.c: memslots as regions of @k. */
+int pager_add_regions(struct pager *p, struct kuf *k, u32 flags);
+
+/* pager_poison.c */
+
+/* Those that KVM offers for this VM, of what is needed for poison. */
+u64 pager_poison_features(u64 offered);
+/* @k: who else keeps account of pages, or NULL.  Poisons what is so from the beginning on. */
+int pager_poison_start(struct pager *p, struct kuf *k);
+/*
+ * Any thread until pager_stop(): whole pages, in one piece of memory; -errno without a
+ * message.  -EOPNOTSUPP: KVM has no poison.
+ */
+int pager_poison(struct pager *p, u64 gpa, u64 len);
+int pager_unpoison(struct pager *p, u64 gpa, u64 len);
+/* The next poisoned range from @gpa on; -ENOENT: no more. */
+int pager_next_poisoned(struct pager *p, u64 *gpa, u64 *len);
+
 /* pager_report.c */
 void pager_report(struct pager *p, struct kuf_report *report);
 /* The one at the end: prints it, and returns -EIO if a page is wrong. */
@@ -105,6 +135,10 @@ size_t pager_shared_size(bool record);
 /* server.c: called by who serves, once and after each round. */
 int pager_set_policy(struct pager *p, struct kuf *k);
 void pager_note_progress(struct pager *p, struct kuf *k);
+/* pager_poison.c: after pages that will not come any more. */
+void pager_note_poison(struct pager *p);
+/* When the last page that could come is here. */
+void pager_note_populated(struct pager *p);
 /* Stores @now into *when unless there is something. */
 void pager_note_time(u64 *when);
 u64 pager_now(void);

@@ -53,6 +53,12 @@ void pager_add_stats(struct kuf_stats *to, const struct kuf_stats *from)
 		numbers(to)[i] += __atomic_load_n(&numbers_from[i], __ATOMIC_RELAXED);
 }
 
+/* Pages that are lost and so will not be filled. */
+static u64 never(const struct pager *p)
+{
+	return __atomic_load_n(&p->shared->never, __ATOMIC_RELAXED);
+}
+
 static bool working_set_is_in(struct pager *p, struct kuf *k, const struct kuf_stats *stats)
 {
 	const struct pager_policy *policy = &p->config.policy;
@@ -64,7 +70,8 @@ static bool working_set_is_in(struct pager *p, struct kuf *k, const struct kuf_s
 	for (; p->replayed < policy->nr_replay; p->replayed++) {
 		e = &policy->replay[p->replayed];
 		/* What this VM has no memory for does not count. */
-		if (!kuf_page_state(k, e->as_id, e->gpa, &state) && state != KUF_PRESENT)
+		if (!kuf_page_state(k, e->as_id, e->gpa, &state) && state != KUF_PRESENT &&
+		    state != KUF_POISONED)
 			return false;
 	}
 	return true;
@@ -82,24 +89,41 @@ void pager_note_progress(struct pager *p, struct kuf *k)
 	if (!__atomic_load_n(&shared->working_set_ns, __ATOMIC_RELAXED) &&
 	    working_set_is_in(p, k, &stats))
 		pager_note_time(&shared->working_set_ns);
-	if (stats.installed + stats.zeroed + shared->filled_before >= shared->nr_pages)
+	if (stats.installed + stats.zeroed + shared->filled_before + never(p) >= shared->nr_pages)
 		pager_note_time(&shared->populated_ns);
+}
+
+void pager_note_populated(struct pager *p)
+{
+	struct kuf_stats stats = { .size = sizeof(stats) };
+
+	if (kuf_get_stats(p->k, &stats))
+		return;
+	if (p->config.mode == PAGER_PROCESS)
+		pager_add_stats(&stats, &p->shared->stats);
+	if (stats.installed + stats.zeroed + never(p) >= p->nr_pages)
+		pager_note_time(&p->shared->populated_ns);
+}
+
+static u64 count_pages(struct kuf *k, enum kuf_state state)
+{
+	struct kuf_cursor c = { .size = sizeof(c), .mask = KUF_MASK(state) };
+	u64 n = 0;
+
+	while (!kuf_next(k, &c))
+		n += c.len / PAGE_SIZE;
+	return n;
 }
 
 u64 pager_count_present(struct pager *p)
 {
-	struct kuf_cursor c = { .size = sizeof(c), .mask = KUF_MASK(KUF_PRESENT) };
-	u64 n = 0;
-
-	while (!kuf_next(p->k, &c))
-		n += c.len / PAGE_SIZE;
-	return n;
+	return count_pages(p->k, KUF_PRESENT);
 }
 
 static void report_kuf(struct pager *p, struct kuf_report *r)
 {
 	struct kuf_stats stats = { .size = sizeof(stats) };
-	u64 filled, wrong = 0, uncounted = 0;
+	u64 filled, kept, wrong = 0, uncounted = 0;
 	size_t i;
 
 	if (kuf_get_stats(p->k, &stats))
@@ -128,12 +152,16 @@ static void report_kuf(struct pager *p, struct kuf_report *r)
 	if (!p->stopped)
 		return;
 	kuf_check(p->k, &wrong);
-	r->wrong = wrong + (filled > r->present ? filled - r->present : r->present - filled);
+	/* Some were filled, and then lost. */
+	kept = filled - stats.lost;
+	r->wrong = wrong + (kept > r->present ? kept - r->present : r->present - kept);
 }
 
 void pager_report(struct pager *p, struct kuf_report *r)
 {
 	*r = (struct kuf_report){};
+	if (p->poison)
+		r->poisoned = count_pages(p->poison, KUF_POISONED);
 	if (!p->armed_ns)
 		return;
 	r->armed_ns = p->armed_ns;

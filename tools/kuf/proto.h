@@ -173,7 +173,7 @@ struct proto_page {
 struct proto_failed {
 	u64 gpa;
 	u64 len;
-	s32 err;		/* -errno */
+	s32 err;		/* -errno; -EHWPOISON: lost, and to be poisoned */
 	u32 reserved;
 };
 

@@ -276,6 +276,7 @@ static int run(struct recv *r)
 	kuf_say("the guest runs");
 	incoming_started(&r->incoming, stream_now_ns());
 	r->source.k = m->pager.k;
+	r->source.nr_never = vm_poisoned(&m->vm);
 	stream_source_start(&r->source);
 	coming(m, MACHINE_HERE);
 	err = comeback_start(&r->incoming.comeback, &r->source);
@@ -308,6 +309,9 @@ static int finish(struct recv *r, int code)
 		(unsigned long long)c->zero_pages);
 	kuf_say("received: %llu wrong, %llu came twice", (unsigned long long)c->wrong_pages,
 		(unsigned long long)c->repeated_pages);
+	if (c->lost_pages)
+		kuf_say("received: %llu lost at the source",
+			(unsigned long long)c->lost_pages);
 	return code;
 }
 

@@ -38,6 +38,7 @@ struct kuf_report {
 	u64 own;		/* of events and exits: KVM's own accesses */
 	u64 walks;		/* of events and exits: walks of the guest's page tables */
 	u64 repeated;		/* found present, or taken care of, when it was their turn */
+	u64 poisoned;		/* content lost */
 
 	/* How long somebody waited: bucket n is 2^n to 2^(n+1) us, as in struct kuf_stats. */
 	u64 latency_count;

@@ -115,10 +115,13 @@ static json_t *ram_json(const struct kuf_report *r, u64 end_ns)
 	u64 filled = r->demand + r->background;
 	u64 content = filled > r->zero ? filled - r->zero : 0;
 	double seconds = since(r->armed_ns, end_ns) / 1e3;
+	/* What is poisoned does not come. */
+	u64 settled = r->present + r->poisoned;
+	u64 remaining = r->pages > settled ? r->pages - settled : 0;
 
 	return json_pack("{sIsIsIsIsIsIsIsf}",
 			 "transferred", (json_int_t)(content * PAGE_SIZE),
-			 "remaining", (json_int_t)((r->pages - r->present) * PAGE_SIZE),
+			 "remaining", (json_int_t)(remaining * PAGE_SIZE),
 			 "total", (json_int_t)(r->pages * PAGE_SIZE),
 			 "normal", (json_int_t)content,
 			 "duplicate", (json_int_t)r->zero,

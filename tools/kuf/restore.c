@@ -115,10 +115,12 @@ static int parse(struct restore *r, int argc, char **argv)
 static int bring_memory(struct restore *r)
 {
 	struct machine *m = &r->machine;
+	int err;
 
-	if (r->how.eager)
-		return snapshot_load_memory(&r->image, &m->vm.mem);
-	return machine_start_pager(m, &r->pager);
+	if (!r->how.eager)
+		return machine_start_pager(m, &r->pager);
+	err = snapshot_load_memory(&r->image, &m->vm.mem);
+	return err ?: machine_start_pager(m, NULL);
 }
 
 static int start(struct restore *r)

@@ -61,7 +61,9 @@ static int create_memory(struct run *run)
 	if (o->lazy)
 		return machine_start_pager(m, &run->pager);
 	err = boot_build(&o->boot, mem->area, &run->entry);
-	return err ?: mem_plug(mem, m->vm.fd);
+	if (!err)
+		err = mem_plug(mem, m->vm.fd);
+	return err ?: machine_start_pager(m, NULL);
 }
 
 static int start(struct run *run)

@@ -14,19 +14,37 @@
 
 /* Pages to make present at once: their contents come while others are waited for. */
 #define COMPLETE_SIZE	(256 * PAGE_SIZE)
+#define RUN_PAGES	16
+/* Memory that breaks just now. */
+#define ATTEMPTS	8
+
+/* The pages at @offset; -EHWPOISON: of them those that are not poisoned. */
+static int bring(struct vm *vm, u64 offset, u64 len)
+{
+	u64 at;
+	void *p;
+	int err;
+
+	err = dma_map(vm, mem_gpa(&vm->mem, offset), len, false, &p);
+	for (at = 0; err == -EHWPOISON && at < len; at += PAGE_SIZE) {
+		err = dma_map(vm, mem_gpa(&vm->mem, offset + at), PAGE_SIZE, false, &p);
+		if (!err)
+			err = -EHWPOISON;
+	}
+	return err;
+}
 
 /* Nothing is absent any more: what is saved does not depend on another file. */
 static int complete(struct machine *m)
 {
 	struct mem *mem = &m->vm.mem;
 	u64 offset, len;
-	void *p;
 	int err;
 
 	for (offset = 0; m->vm.pager && offset < mem->size; offset += len) {
 		len = mem->size - offset < COMPLETE_SIZE ? mem->size - offset : COMPLETE_SIZE;
-		err = dma_map(&m->vm, mem_gpa(mem, offset), len, false, &p);
-		if (err)
+		err = bring(&m->vm, offset, len);
+		if (err && err != -EHWPOISON)
 			return kuf_error(err, "the pages at offset 0x%llx are not to be had",
 					 (unsigned long long)offset);
 	}
@@ -42,54 +60,79 @@ static int write_all(int fd, const void *data, u64 size, u64 offset)
 
 static const u8 zeroes[PAGE_SIZE];
 
-static int add_pages(const struct mem *mem, struct frame_writer *w)
+/* What is poisoned is saved as zeroes, and never read. */
+static int read_page(struct machine *m, u64 offset, u8 *page)
 {
-	u64 nr = mem->size / PAGE_SIZE, i;
+	int err = dma_read_page(&m->vm, mem_gpa(&m->vm.mem, offset), page);
+
+	if (err == -EHWPOISON) {
+		memset(page, 0, PAGE_SIZE);
+		return 0;
+	}
+	return err ? kuf_error(err, "the page at offset 0x%llx is not to be had",
+			       (unsigned long long)offset) : 0;
+}
+
+static int add_pages(struct machine *m, struct frame_writer *w)
+{
+	u8 page[PAGE_SIZE] __attribute__((aligned(8)));
+	u64 nr = m->vm.mem.size / PAGE_SIZE, i;
 	u32 *crcs = malloc(nr * sizeof(*crcs));
 	u32 zero = crc32c(0, zeroes, PAGE_SIZE);
-	const u8 *page;
-	int err;
+	int err = 0;
 
 	if (!crcs)
 		return kuf_error(-ENOMEM, "checksums of %llu pages", (unsigned long long)nr);
-	for (i = 0; i < nr; i++) {
-		page = mem->area + i * PAGE_SIZE;
+	for (i = 0; !err && i < nr; i++) {
+		err = read_page(m, i * PAGE_SIZE, page);
 		crcs[i] = page_is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE);
 	}
-	err = frame_add(w, STATE_PAGES, 1, 0, crcs, nr * sizeof(*crcs));
+	if (!err) {
+		err = frame_add(w, STATE_PAGES, 1, 0, crcs, nr * sizeof(*crcs));
+		if (err)
+			kuf_error(err, "checksums of %llu pages", (unsigned long long)nr);
+	}
 	free(crcs);
-	return err ? kuf_error(err, "checksums of %llu pages", (unsigned long long)nr) : 0;
+	return err;
 }
 
 /* Pages side by side in one write; zeroes stay holes. */
-static int write_memory(const struct mem *mem, int fd, u64 data_offset, u64 *pages)
+static int write_memory(struct machine *m, int fd, u64 data_offset, u64 *pages)
 {
-	u64 begin, end;
+	static u8 run[RUN_PAGES][PAGE_SIZE] __attribute__((aligned(8)));
+	u64 size = m->vm.mem.size, begin, n;
 	int err;
 
 	*pages = 0;
-	for (begin = 0; begin < mem->size; begin = end + PAGE_SIZE) {
-		end = begin;
-		while (end < mem->size && !page_is_zero(mem->area + end))
-			end += PAGE_SIZE;
-		err = write_all(fd, mem->area + begin, end - begin, data_offset + begin);
+	for (begin = 0; begin < size; begin += n * PAGE_SIZE) {
+		for (n = 0; n < RUN_PAGES && begin + n * PAGE_SIZE < size; n++) {
+			err = read_page(m, begin + n * PAGE_SIZE, run[n]);
+			if (err)
+				return err;
+			if (page_is_zero(run[n]))
+				break;
+		}
+		err = write_all(fd, run, n * PAGE_SIZE, data_offset + begin);
 		if (err)
 			return err;
-		*pages += (end - begin) / PAGE_SIZE;
+		*pages += n;
+		/* The one that is zero, or for which there was no room. */
+		n += n < RUN_PAGES;
 	}
 	return 0;
 }
 
-/* The header at last: without it the file is nothing. */
+/* The header at last: without it the file is nothing.  -EAGAIN: once more. */
 static int write_file(struct machine *m, int fd, u64 *pages)
 {
+	u64 poisoned = vm_poisoned(&m->vm);
 	struct frame_file file = {};
 	struct frame_writer w = {};
 	int err;
 
 	err = state_save(m, &w);
 	if (!err)
-		err = add_pages(&m->vm.mem, &w);
+		err = add_pages(m, &w);
 	if (!err)
 		err = write_all(fd, w.data, w.size, sizeof(file));
 	if (err)
@@ -103,7 +146,10 @@ static int write_file(struct machine *m, int fd, u64 *pages)
 				(unsigned long long)file.file_size);
 		goto out;
 	}
-	err = write_memory(&m->vm.mem, fd, file.data_offset, pages);
+	err = write_memory(m, fd, file.data_offset, pages);
+	/* Pages were found to be broken that the state says are not. */
+	if (!err && vm_poisoned(&m->vm) != poisoned)
+		err = -EAGAIN;
 	if (!err)
 		err = write_all(fd, &file, sizeof(file), 0);
 out:
@@ -115,14 +161,18 @@ int snapshot_write(struct machine *m, const char *path)
 {
 	struct file_new f;
 	u64 pages = 0;
-	int err;
+	int err, i = 0;
 
 	err = complete(m);
-	if (!err)
-		err = file_new_begin(&f, path);
 	if (err)
 		return err;
-	err = file_new_end(&f, write_file(m, f.fd, &pages));
+	do {
+		err = file_new_begin(&f, path);
+		if (!err)
+			err = file_new_end(&f, write_file(m, f.fd, &pages));
+	} while (err == -EAGAIN && ++i < ATTEMPTS);
+	if (err == -EAGAIN)
+		return kuf_error(-EIO, "the guest's memory breaks faster than it can be saved");
 	if (err)
 		return err;
 	kuf_say("saved: %llu pages that are not zero, of %llu", (unsigned long long)pages,

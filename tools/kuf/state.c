@@ -15,7 +15,7 @@
 static const struct state_group * const groups[] = {
 	&state_cpuid, &state_sregs, &state_regs, &state_xcrs, &state_xsave, &state_msrs,
 	&state_lapic, &state_events, &state_mp, &state_debug, &state_irqchip, &state_pit,
-	&state_uart, &state_blk, &state_time,
+	&state_uart, &state_blk, &state_poison, &state_time,
 };
 
 static const struct state_group *find_group(u16 type)
@@ -151,7 +151,7 @@ static int check_complete(const struct state *state)
 			continue;
 		}
 		for (cpu = 0; cpu < (g->per_vcpu ? state->config.nr_cpus : 1); cpu++) {
-			if (!find_item(state, g->type, cpu))
+			if (!g->optional && !find_item(state, g->type, cpu))
 				return kuf_error(0, "no %s, vCPU %u", g->name, cpu);
 		}
 	}

@@ -24,6 +24,7 @@ enum {
 	STATE_UART,
 	STATE_BLK,
 	STATE_TIME,
+	STATE_POISON,
 };
 
 struct state_config {
@@ -45,6 +46,7 @@ struct state_group {
 	u16 version;
 	const char *name;
 	bool per_vcpu;
+	bool optional;		/* a machine may have no such thing */
 	u32 min, max;
 	int (*save)(struct machine *m, u32 instance, void *data);
 	int (*load)(struct machine *m, u32 instance, const void *data, u32 length);
@@ -58,7 +60,7 @@ int state_ioctl_load(const struct state_group *g, struct machine *m, u32 cpu, co
 
 extern const struct state_group state_cpuid, state_sregs, state_regs, state_xcrs, state_xsave,
 	state_msrs, state_lapic, state_events, state_mp, state_debug, state_irqchip, state_pit,
-	state_uart, state_blk, state_time;
+	state_uart, state_blk, state_poison, state_time;
 
 /* One MSR of a vCPU, as the host sees it: -errno without a message. */
 int state_get_msr(struct vcpu *vcpu, u32 index, u64 *value);

@@ -21,9 +21,6 @@
 #define MSR_HYPERV		0x40000000
 #define MSR_HYPERV_END		0x40000200
 #define MCG_CAP_BANKS		0xff
-/* The end of the vendor's name in CPUID. */
-#define AMD_ECX			0x444d4163
-#define HYGON_ECX		0x656e6975
 #define MAX_BANKS		32
 
 #define MAX_LISTED		1024
@@ -77,11 +74,9 @@ static bool is_elsewhere(u32 index)
  */
 static u64 normal(const struct vcpu *vcpu, u32 index, u64 value)
 {
-	const struct kvm_cpuid_entry2 *leaf0 = &vcpu->cpuid->entries[0];
-
 	if (index != MSR_IA32_SYSENTER_ESP && index != MSR_IA32_SYSENTER_EIP)
 		return value;
-	return leaf0->ecx == AMD_ECX || leaf0->ecx == HYGON_ECX ? (u32)value : value;
+	return vcpu_is_amd(vcpu) ? (u32)value : value;
 }
 
 /* What KVM lists, but cannot be read of this vCPU, is not there. */

@@ -116,6 +116,7 @@ int status_text(const struct control_status *s, char *text, size_t size)
 	json_object_set_new(json, "epoch", json_integer(s->epoch));
 	json_object_set_new(json, "vcpus", json_integer(s->nr_cpus));
 	json_object_set_new(json, "disk-requests", json_integer(s->disk_requests));
+	json_object_set_new(json, "poisoned", json_integer(s->report.poisoned));
 	if (s->paused_ns)
 		json_object_set_new(json, "sent", sent_json(s));
 	json_object_set_new(json, "pages", json_integer(s->mem_size / PAGE_SIZE));
@@ -215,6 +216,7 @@ int status_print(const char *text, FILE *to)
 	fprintf(to, "vCPUs              %.0f\n", number(json, "vcpus"));
 	fprintf(to, "disk               %.0f requests\n", number(json, "disk-requests"));
 	print_remote(json_object_get(json, "pager"), to);
+	fprintf(to, "poisoned           %.0f pages\n", number(json, "poisoned"));
 	print_memory(json, json_object_get(json, "ram"), to);
 	print_sent(json, json_object_get(json, "sent"), to);
 	print_buckets(json_object_get(json, "postcopy-latency-dist"), to);

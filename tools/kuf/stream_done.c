@@ -15,7 +15,7 @@ bool stream_done_is_complete(struct stream_source *ss)
 	enum kuf_state state;
 
 	if (!ss->k)
-		return ss->came.count == pages;
+		return ss->came.count + ss->nr_never == pages;
 	/* Pages do not become absent again. */
 	for (; ss->absent_from < pages; ss->absent_from++) {
 		gpa = mem_gpa(ss->mem, ss->absent_from * PAGE_SIZE);
@@ -34,10 +34,16 @@ static int put_poisoned(struct stream_source *ss, struct pageset *set)
 	int err;
 
 	err = pageset_make(set, ss->mem->size / PAGE_SIZE);
-	if (!err)
+	if (!err && ss->k)
 		err = maps_take(set, ss->k, KUF_MASK(KUF_POISONED), ss->mem);
+	/* Of another engine it is all that did not come. */
+	for (; !err && !ss->k && page < set->size; page++) {
+		if (!pageset_has(&ss->came, page))
+			pageset_add(set, page);
+	}
 	if (err)
 		return err;
+	page = 0;
 	iov.iov_len = maps_ranges(set, ss->mem, &page, ranges, PROTO_MAP_RANGES) *
 		      sizeof(ranges[0]);
 	if (pageset_next(set, &page, &nr))
@@ -56,7 +62,7 @@ void stream_done_put(struct stream_source *ss, enum proto_done_kind kind)
 	struct pageset poisoned = {};
 	u64 i;
 
-	if (kind == PROTO_DONE_ALL && ss->k && put_poisoned(ss, &poisoned)) {
+	if (kind == PROTO_DONE_ALL && put_poisoned(ss, &poisoned)) {
 		pageset_free(&poisoned);
 		return;
 	}

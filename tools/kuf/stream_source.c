@@ -370,11 +370,19 @@ static int take_failed(struct stream_source *ss, struct stream_side *side,
 	    failed.err < -4095 || mem_offset(ss->mem, failed.gpa, failed.len) < 0 ||
 	    !stream_side_answered(side, failed.gpa, failed.len))
 		return stream_bad(side->s, "a FAILED that does not make sense");
-	kuf_error(failed.err, "the source cannot give the page at 0x%llx",
-		  (unsigned long long)failed.gpa);
 	reply->gpa = failed.gpa;
 	reply->len = failed.len;
-	reply->type = failed.err == -EHWPOISON ? KUF_REPLY_POISON : KUF_REPLY_FAILED;
+	if (failed.err == -EHWPOISON) {
+		kuf_say("the page at 0x%llx is lost at its source: poisoned",
+			(unsigned long long)failed.gpa);
+		__atomic_fetch_add(&ss->counts.lost_pages, failed.len / PAGE_SIZE,
+				   __ATOMIC_RELAXED);
+		reply->type = KUF_REPLY_POISON;
+		return 1;
+	}
+	kuf_error(failed.err, "the source cannot give the page at 0x%llx",
+		  (unsigned long long)failed.gpa);
+	reply->type = KUF_REPLY_FAILED;
 	reply->error = failed.err;
 	return 1;
 }

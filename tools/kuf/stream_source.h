@@ -24,6 +24,7 @@ struct stream_source_counts {
 	u64 zero_pages;		/* on either */
 	u64 repeated_pages;	/* had come before, on the other one */
 	u64 wrong_pages;	/* refused, or found to be let go too early */
+	u64 lost_pages;		/* lost at the source, and poisoned here */
 };
 
 enum stream_source_end {
@@ -53,6 +54,7 @@ struct stream_source {
 	/* Of each page: the CRC32C of what came, if something did. */
 	u32 *crcs;
 	struct pageset came;	/* others may look */
+	u64 nr_never;		/* without k: poisoned from the beginning on */
 	u64 absent_from;	/* no page before this one is absent */
 	bool complete;		/* none is; others may read it */
 

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "guard.h"
 #include "pager.h"
+#include "poison.h"
 #include "vcpu.h"
 
 #define KICK_SIGNAL	SIGUSR1
@@ -26,6 +28,7 @@ static int create(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 	void *run;
+	int err;
 
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->id);
 	if (vcpu->fd < 0)
@@ -34,7 +37,8 @@ static int create(struct vcpu *vcpu)
 	if (run == MAP_FAILED)
 		return kuf_error(-errno, "mmap of vCPU %u", vcpu->id);
 	vcpu->run = run;
-	return vcpu_set_cpuid(vcpu);
+	err = vcpu_set_cpuid(vcpu);
+	return err ?: vcpu_setup_mce(vcpu);
 }
 
 int vcpus_create(struct vm *vm, unsigned int nr)
@@ -101,6 +105,13 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
+/* It was the guest's, and the guest, which is run again, is told. */
+static void lost(struct vcpu *vcpu, const void *hva)
+{
+	if (vm_lost(vcpu->vm, hva))
+		vm_stop(vcpu->vm, KUF_EXIT_KVM);
+}
+
 /* A page that nobody else takes care of. */
 static void handle_fault(struct vcpu *vcpu, int error)
 {
@@ -113,7 +124,12 @@ static void handle_fault(struct vcpu *vcpu, int error)
 		return;
 	if (vm->pager)
 		err = pager_vcpu_exit(vm->pager, vcpu->run, error);
-	if (err == -ENOENT) {
+	if (err == -EHWPOISON) {
+		vcpu_hit_poison(vcpu);
+	} else if (err == -ENOENT && error == EHWPOISON) {
+		/* What is broken of other kinds of memory comes as a signal. */
+		lost(vcpu, vm->mem.area + mem_offset(&vm->mem, fault->gpa, 1));
+	} else if (err == -ENOENT) {
 		kuf_error(0, "vCPU %u: memory fault at 0x%llx, flags 0x%llx", vcpu->id,
 			  (unsigned long long)fault->gpa, (unsigned long long)fault->flags);
 		vm_stop(vm, KUF_EXIT_KVM);
@@ -125,26 +141,31 @@ static void handle_fault(struct vcpu *vcpu, int error)
 /* -EINTR: it was told to come back. */
 static int run_once(struct vcpu *vcpu)
 {
-	if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
+	void *broken;
+	int err;
+
+	guard_run_begin();
+	err = ioctl(vcpu->fd, KVM_RUN, 0) ? errno : 0;
+	broken = guard_run_end();
+	if (broken)
+		lost(vcpu, broken);
+	if (!err) {
+		vcpu->hits = 0;
 		handle_exit(vcpu);
-	} else if (errno == EINTR) {
+	} else if (err == EINTR) {
 		return -EINTR;
-	} else if ((errno == EFAULT || errno == EHWPOISON) &&
+	} else if ((err == EFAULT || err == EHWPOISON) &&
 		   vcpu->run->exit_reason == KUF_EXIT_MEMORY_FAULT) {
-		handle_fault(vcpu, errno);
-	} else if (errno != EAGAIN) {
-		kuf_error(-errno, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
+		handle_fault(vcpu, err);
+	} else if (err != EAGAIN) {
+		kuf_error(-err, "KVM_RUN of vCPU %u, exit reason %u", vcpu->id,
 			  vcpu->run->exit_reason);
 		vm_stop(vcpu->vm, KUF_EXIT_KVM);
 	}
 	return 0;
 }
 
-/*
- * An exchange: a vCPU that sets it back either does so before a kick, which stays then,
- * or has seen the kick, and so what it was kicked for.
- */
-static void set_immediate_exit(struct vcpu *vcpu, u8 value)
+void vcpu_set_immediate_exit(struct vcpu *vcpu, u8 value)
 {
 	__atomic_exchange_n(&vcpu->run->immediate_exit, value, __ATOMIC_ACQ_REL);
 }
@@ -157,7 +178,7 @@ static void park(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 
-	set_immediate_exit(vcpu, 1);
+	vcpu_set_immediate_exit(vcpu, 1);
 	while (!vm_is_stopped(vm) && run_once(vcpu) != -EINTR)
 		;
 	pthread_mutex_lock(&vm->lock);
@@ -167,7 +188,7 @@ static void park(struct vcpu *vcpu)
 		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
 	vm->nr_parked--;
 	pthread_mutex_unlock(&vm->lock);
-	set_immediate_exit(vcpu, 0);
+	vcpu_set_immediate_exit(vcpu, 0);
 }
 
 static void *run_vcpu(void *arg)
@@ -175,6 +196,9 @@ static void *run_vcpu(void *arg)
 	struct vcpu *vcpu = arg;
 
 	while (!vm_is_stopped(vcpu->vm)) {
+		/* It may have been kicked for something else besides. */
+		if (vcpu_told(vcpu))
+			continue;
 		if (__atomic_load_n(&vcpu->vm->pausing, __ATOMIC_ACQUIRE))
 			park(vcpu);
 		else
@@ -198,10 +222,9 @@ int vcpus_start(struct vm *vm)
 	return 0;
 }
 
-/* Out of the guest; also one that looked just before at what it is to do. */
-static void kick(struct vcpu *vcpu)
+void vcpu_kick(struct vcpu *vcpu)
 {
-	set_immediate_exit(vcpu, 1);
+	vcpu_set_immediate_exit(vcpu, 1);
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
@@ -220,7 +243,7 @@ int vcpus_pause(struct vm *vm)
 
 	set_pausing(vm, true);
 	for (i = 0; i < vm->nr_vcpus; i++)
-		kick(&vm->vcpus[i]);
+		vcpu_kick(&vm->vcpus[i]);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->nr_parked < vm->nr_vcpus && !vm->stopped)
 		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
@@ -240,7 +263,7 @@ void vcpus_kick(struct vm *vm)
 
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		if (vm->vcpus[i].has_thread)
-			kick(&vm->vcpus[i]);
+			vcpu_kick(&vm->vcpus[i]);
 	}
 }
 
@@ -257,7 +280,7 @@ int vcpus_join(struct vm *vm)
 
 		if (!vcpu->has_thread)
 			continue;
-		kick(vcpu);
+		vcpu_kick(vcpu);
 		err = pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, &until);
 		if (err)
 			return kuf_error(-err, "vCPU %u waits for a page that nobody brings", i);

@@ -16,6 +16,10 @@ struct vcpu {
 	pthread_t thread;
 	bool has_thread;
 	struct kvm_cpuid2 *cpuid;	/* what it was given */
+	/* Exits for poison at hit_gpa, one after the other. */
+	u64 hit_gpa;
+	unsigned int hits;
+	bool told;		/* of another vCPU's error, by an exchange */
 };
 
 /* @nr vCPUs, as after a reset. */
@@ -37,9 +41,19 @@ void vcpus_kick(struct vm *vm);
 int vcpus_join(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
+/* Out of the guest; also one that looked just before at what it is to do. */
+void vcpu_kick(struct vcpu *vcpu);
+/*
+ * An exchange: a vCPU that sets it back either does so before a kick, which stays then,
+ * or has seen the kick, and so what it was kicked for.
+ */
+void vcpu_set_immediate_exit(struct vcpu *vcpu, u8 value);
+
 /* cpuid.c */
 #define CPUID_MAX_ENTRIES	256
 int vcpu_set_cpuid(struct vcpu *vcpu);
+/* AMD's or Hygon's, as it was told. */
+bool vcpu_is_amd(const struct vcpu *vcpu);
 
 /* regs.c */
 int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry);

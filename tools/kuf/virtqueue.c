@@ -67,8 +67,10 @@ int virtqueue_take(struct virtqueue *q, struct virtbuf *bufs, u16 *head)
 			return -EPROTO;
 		bufs[n].len = desc.len;
 		bufs[n].write = desc.flags & VRING_DESC_F_WRITE;
+		bufs[n].ptr = NULL;
 		err = dma_map(q->vm, desc.addr, desc.len, bufs[n].write, &bufs[n].ptr);
-		if (err)
+		/* That is this request's error alone. */
+		if (err && err != -EHWPOISON)
 			return err;
 		if (!(desc.flags & VRING_DESC_F_NEXT)) {
 			q->next_avail++;

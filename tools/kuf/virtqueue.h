@@ -27,7 +27,7 @@ static inline bool virtqueue_is_sound(const struct virtqueue *q)
 
 /* A buffer, in this process. */
 struct virtbuf {
-	void *ptr;
+	void *ptr;		/* NULL: a page of it is poisoned */
 	u32 len;
 	bool write;		/* for the device to write */
 };
