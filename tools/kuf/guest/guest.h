@@ -38,4 +38,11 @@ int disk_start(void);
 /* Lets the disk be what the tests of kuf expect at the end; prints. */
 void disk_stop(void);
 
+/*
+ * poison.c: processes that find pages of theirs broken, which the host says by breaking
+ * them; until that was so.
+ */
+void poison_start(void);
+void poison_wait(void);
+
 #endif /* KUF_GUEST_GUEST_H */

@@ -198,7 +198,7 @@ static unsigned int parameter(const char *cmdline, const char *name, unsigned in
 int main(void)
 {
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned int wanted, generations;
+	unsigned int wanted, generations, poison;
 	char cmdline[4096];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -216,10 +216,15 @@ int main(void)
 	if (cpus != (int)wanted)
 		failed("%d CPUs instead of %u", cpus, wanted);
 
+	poison = parameter(cmdline, "guest.poison=", 0);
+	if (poison)
+		poison_start();
 	generations = parameter(cmdline, "guest.keep=", 0);
 	if (generations)
 		keep_going(generations, parameter(cmdline, "guest.dirty=", KEEP_DIRTY_MIB),
 			   parameter(cmdline, "guest.pause=", KEEP_PAUSE_MS), cpus);
+	if (poison)
+		poison_wait();
 	check_pattern_file();
 	check_memory_everywhere(cpus);
 	check_clock();

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory that turns out to be broken.  Processes tell the host where a page of theirs is,
+ * and use it until it is: whoever touches it gets SIGBUS with its address, a system call
+ * that copies it an error.  That a page is broken is also how the host says that it is
+ * time to look at others, which were not touched for as long.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "pattern.h"
+
+#define PAGE		4096ul
+#define WORDS		(PAGE / sizeof(uint64_t))
+#define POLL_US		50000
+#define PATIENCE_NS	300000000000ull
+#define PRESENT		(1ull << 63)
+#define FRAME_MASK	((1ull << 55) - 1)
+
+struct page {
+	const char *name;
+	uint64_t *words;
+	uint64_t gpa;
+};
+
+static pid_t children[2];
+static sigjmp_buf back;
+static siginfo_t got;
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+	got = *info;
+	siglongjmp(back, 1);
+}
+
+static uint64_t address_of(const void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), (uintptr_t)p / PAGE * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry & PRESENT ? (entry & FRAME_MASK) * PAGE : 0;
+}
+
+/* Tests wait for the line, whose last word is the page's name and full stop. */
+static bool make(struct page *p, const char *name)
+{
+	size_t i;
+
+	p->name = name;
+	p->words = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p->words == MAP_FAILED || mlock(p->words, PAGE))
+		return false;
+	for (i = 0; i < WORDS; i++)
+		p->words[i] = guest_pattern(i, 1);
+	p->gpa = address_of(p->words);
+	printf("guest: poison: gpa 0x%llx is at 0x%llx %s.\n", (unsigned long long)p->gpa,
+	       (unsigned long long)(uintptr_t)p->words, name);
+	return p->gpa;
+}
+
+/* In kB. */
+static long corrupted(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	char line[128];
+	long kb = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "HardwareCorrupted: %ld", &kb);
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* True when that is SIGBUS, false when it is not; other content ends the process. */
+static bool touch(const struct page *p)
+{
+	const volatile uint64_t *word = &p->words[WORDS / 2];
+
+	if (sigsetjmp(back, 1))
+		return true;
+	if (*word != guest_pattern(WORDS / 2, 1)) {
+		failed("%s: its content is another one", p->name);
+		_exit(1);
+	}
+	return false;
+}
+
+static bool tell(const struct page *p, long before)
+{
+	long after = corrupted();
+	bool own = (uintptr_t)got.si_addr / PAGE == (uintptr_t)p->words / PAGE;
+
+	if (got.si_code != BUS_MCEERR_AR || !own || got.si_addr_lsb != 12)
+		failed("%s: SIGBUS of code %d at %p, %d bits", p->name, got.si_code, got.si_addr,
+		       got.si_addr_lsb);
+	else if (after < before + (long)PAGE / 1024)
+		failed("%s: HardwareCorrupted is %ld kB, and was %ld kB", p->name, after, before);
+	else
+		printf("guest: poison: SIGBUS at %p, gpa 0x%llx, HardwareCorrupted %ld kB, %s told.\n",
+		       got.si_addr, (unsigned long long)p->gpa, after, p->name);
+	return !failures;
+}
+
+static bool wait_broken(const struct page *p)
+{
+	uint64_t until = now_ns() + PATIENCE_NS;
+	long before = corrupted();
+
+	while (!touch(p)) {
+		usleep(POLL_US);
+		if (now_ns() > until) {
+			failed("%s: not poisoned", p->name);
+			return false;
+		}
+	}
+	return tell(p, before);
+}
+
+/* It was poisoned for long. */
+static bool is_broken(const struct page *p)
+{
+	long before = corrupted();
+
+	if (touch(p))
+		return tell(p, before);
+	failed("%s: not poisoned any more", p->name);
+	return false;
+}
+
+/* The kernel reads it on behalf of the process, which lives. */
+static bool wait_not_copied(const struct page *p)
+{
+	uint64_t until = now_ns() + PATIENCE_NS;
+	char copy[PAGE];
+	int ends[2];
+	ssize_t n;
+
+	if (pipe(ends))
+		return false;
+	while ((n = write(ends[1], p->words, PAGE)) == (ssize_t)PAGE) {
+		if (read(ends[0], copy, PAGE) != (ssize_t)PAGE || memcmp(copy, p->words, PAGE))
+			return false;
+		usleep(POLL_US);
+		if (now_ns() > until) {
+			failed("%s: not poisoned", p->name);
+			return false;
+		}
+	}
+	if (n >= 0 || errno != EFAULT) {
+		failed("%s: write() of it: %zd, %s", p->name, n, strerror(errno));
+		return false;
+	}
+	printf("guest: poison: write() of gpa 0x%llx: %s, HardwareCorrupted %ld kB, %s told.\n",
+	       (unsigned long long)p->gpa, strerror(EFAULT), corrupted(), p->name);
+	return true;
+}
+
+static bool first(void)
+{
+	struct page used, copied;
+
+	return make(&copied, "copied") && make(&used, "used") && wait_broken(&used) &&
+	       wait_not_copied(&copied);
+}
+
+static bool second(void)
+{
+	struct page signal, kept, late;
+
+	return make(&kept, "kept") && make(&late, "late") && make(&signal, "signal") &&
+	       wait_broken(&signal) && is_broken(&kept) && is_broken(&late);
+}
+
+static pid_t start(bool (*run)(void))
+{
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid)
+		return pid;
+	sigaction(SIGBUS, &action, NULL);
+	_exit(!run());
+}
+
+void poison_start(void)
+{
+	children[0] = start(first);
+	children[1] = start(second);
+}
+
+void poison_wait(void)
+{
+	int i, status;
+
+	for (i = 0; i < 2; i++) {
+		if (waitpid(children[i], &status, 0) != children[i] || status)
+			failed("poison: process %d ended with 0x%x", i, status);
+	}
+	if (!failures)
+		printf("guest: poison ok\n");
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages of a Linux guest are lost: the process that uses one is told, with its address, and
+ * the guest lives; and it is so wherever the guest goes.
+ *
+ * Arguments: run (one vCPU, anon), smp (two, gmem), save (and restore, in every way),
+ * migrate, host (memory of the host that breaks); all without.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "kuf.h"
+
+#define CONTROL		"/tmp/kuf-control"
+#define CONTROL_B	"/tmp/kuf-control-b"
+#define ADDRESS		"unix:/tmp/kuf-stream-b"
+#define SAVED		"/tmp/kuf-saved"
+#define SAVED_AGAIN	"/tmp/kuf-saved-again"
+#define DISK_SAVED	"/tmp/kuf-disk-saved"
+#define LINUX		"--kernel=" TEST_KERNEL
+#define DISK		"--disk=" TEST_DISK
+#define MEM_MIB		96
+#define HWPOISON	"/sys/kernel/debug/hwpoison/corrupt-pfn"
+
+static struct test_run a, b, asks, sends;
+
+static bool ended(const struct test_run *r, int status)
+{
+	return WIFEXITED(r->status) && WEXITSTATUS(r->status) == status;
+}
+
+static bool clean(const struct test_run *r)
+{
+	return !strstr(r->console, "BUG:") && !strstr(r->console, "WARNING:") &&
+	       !strstr(r->console, "Oops") && !strstr(r->console, "Call Trace") &&
+	       !strstr(r->console, "guest: FAILED");
+}
+
+static bool result(bool ok, const char *name, const char *kind)
+{
+	if (!ok) {
+		test_show(&a);
+		test_show(&b);
+		test_show(&asks);
+		test_show(&sends);
+	}
+	ktap_result(ok, "%s-%s", name, kind);
+	return ok;
+}
+
+static int ask(char *command, const char *control, const char *x, const char *y, const char *z)
+{
+	char *argv[8] = { TEST_KUF, command, (char *)control, (char *)x, (char *)y, (char *)z };
+
+	test_start(&asks, argv);
+	test_finish(&asks);
+	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
+}
+
+static void boot(const char *cpus, const char *backing)
+{
+	char append[400], ncpus[20], kind[20], mem[20];
+	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
+			   mem, "--timeout=200", DISK, "--control=" CONTROL };
+
+	memset(&b, 0, sizeof(b));
+	memset(&asks, 0, sizeof(asks));
+	memset(&sends, 0, sizeof(sends));
+	test_make_disk();
+	unlink(CONTROL);
+	snprintf(append, sizeof(append), "--append=%s guest.poison=1", test_cmdline(atoi(cpus)));
+	snprintf(ncpus, sizeof(ncpus), "--cpus=%s", cpus);
+	snprintf(kind, sizeof(kind), "--backing=%s", backing);
+	snprintf(mem, sizeof(mem), "--mem=%uM", MEM_MIB);
+	test_start(&a, argv);
+}
+
+/* Where the guest has the page of that name, which it said on @r's console. */
+static bool page_of(struct test_run *r, const char *name, char *gpa, size_t size)
+{
+	char text[80];
+	const char *at, *line;
+
+	snprintf(text, sizeof(text), " %s.", name);
+	if (!test_wait_for(r, text))
+		return false;
+	line = r->console;
+	for (at = strstr(line, "poison: gpa "); at; at = strstr(at + 1, "poison: gpa ")) {
+		size_t len = strcspn(at, "\n");
+
+		if (len < strlen(text) || strncmp(at + len - strlen(text), text, strlen(text))) {
+			/* The console's lines end with a carriage return, too. */
+			if (len <= strlen(text) ||
+			    strncmp(at + len - strlen(text) - 1, text, strlen(text)))
+				continue;
+		}
+		at += strlen("poison: gpa ");
+		snprintf(gpa, size, "%.*s", (int)strcspn(at, " "), at);
+		return true;
+	}
+	return false;
+}
+
+static bool poison(struct test_run *announced, const char *control, const char *name)
+{
+	char gpa[40];
+
+	return page_of(announced, name, gpa, sizeof(gpa)) &&
+	       ask("poison", control, gpa, NULL, NULL) == KUF_EXIT_OK;
+}
+
+static bool told(struct test_run *r, const char *name)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "%s told.", name);
+	return test_wait_for(r, text);
+}
+
+static bool counts(const char *control, unsigned int nr)
+{
+	static const char name[] = "\"poisoned\": ";
+	const char *at;
+
+	if (ask("status", control, "--json", NULL, NULL) != KUF_EXIT_OK)
+		return false;
+	at = strstr(asks.console, name);
+	return at && atoi(at + strlen(name)) == (int)nr;
+}
+
+/* What the guest says at its end. */
+static bool content(const struct test_run *r)
+{
+	return ended(r, KUF_EXIT_OK) && clean(r) && strstr(r->console, "guest: poison ok") &&
+	       strstr(r->console, "guest: ok");
+}
+
+static void say_lines(const struct test_run *r)
+{
+	const char *at;
+
+	for (at = strstr(r->console, "guest: poison"); at; at = strstr(at + 1, "guest: poison"))
+		printf("# %.*s\n", (int)strcspn(at, "\r\n"), at);
+}
+
+/* A disk's buffer: the guest's request fails, the guest does not. */
+static void test_run_here(const char *cpus, const char *backing, const char *kind)
+{
+	char gpa[40];
+	bool ok;
+
+	boot(cpus, backing);
+	ok = page_of(&a, "signal", gpa, sizeof(gpa)) && page_of(&a, "used", gpa, sizeof(gpa));
+	ok = ok && counts(CONTROL, 0);
+	/* Not whole pages, no memory, the hole. */
+	ok = ok && ask("poison", CONTROL, "0x1234", NULL, NULL) == KUF_EXIT_USAGE &&
+	     ask("poison", CONTROL, "0x40000000", NULL, NULL) == KUF_EXIT_FAILED &&
+	     ask("poison", CONTROL, "0x5fff000", "0x2000", NULL) == KUF_EXIT_FAILED &&
+	     counts(CONTROL, 0);
+	result(ok, "refused", kind);
+
+	ok = ok && poison(&a, CONTROL, "used") && told(&a, "used") && counts(CONTROL, 1);
+	result(ok, "sigbus", kind);
+	ok = ok && poison(&a, CONTROL, "copied") && told(&a, "copied") && counts(CONTROL, 2);
+	result(ok, "efault", kind);
+	/* Poisoned, cleared, and poisoned again before the guest looks. */
+	ok = ok && page_of(&a, "kept", gpa, sizeof(gpa)) && poison(&a, CONTROL, "kept") &&
+	     counts(CONTROL, 3) &&
+	     ask("poison", CONTROL, gpa, "--clear", NULL) == KUF_EXIT_OK && counts(CONTROL, 2) &&
+	     poison(&a, CONTROL, "kept") && poison(&a, CONTROL, "kept") && counts(CONTROL, 3);
+	ok = ok && poison(&a, CONTROL, "late") && poison(&a, CONTROL, "signal");
+	if (!ok)
+		kill(a.pid, SIGTERM);
+	test_finish(&a);
+	say_lines(&a);
+	result(ok && content(&a), "lives", kind);
+}
+
+static bool same(const char *x, const char *y)
+{
+	static char p[64 << 10], q[64 << 10];
+	int one = open(x, O_RDONLY), two = open(y, O_RDONLY);
+	long long at = 0;
+	bool equal = one >= 0 && two >= 0;
+	ssize_t n, m;
+
+	do {
+		n = read(one, p, sizeof(p));
+		m = read(two, q, sizeof(q));
+		equal &= n == m && n >= 0 && !memcmp(p, q, n > 0 ? n : 0);
+		at += n;
+	} while (equal && n > 0);
+	close(one);
+	close(two);
+	return equal && at > 0;
+}
+
+static void test_resave(const char *policy, const char *name)
+{
+	char *argv[16] = { TEST_KUF, "restore", SAVED, (char *)policy, "--resave=" SAVED_AGAIN,
+			   DISK };
+
+	unlink(SAVED_AGAIN);
+	test_copy(DISK_SAVED, TEST_DISK);
+	test_start(&b, argv);
+	test_finish(&b);
+	result(ended(&b, KUF_EXIT_OK) && same(SAVED, SAVED_AGAIN), "resave", name);
+}
+
+/* One is poisoned since before; what says so to the guest comes now. */
+static void test_restore(const char *policy, const char *more, unsigned int nr, const char *name)
+{
+	char *argv[16] = { TEST_KUF, "restore", SAVED, (char *)policy, DISK, "--timeout=200",
+			   "--control=" CONTROL_B, (char *)more };
+	bool ok;
+
+	unlink(CONTROL_B);
+	test_copy(DISK_SAVED, TEST_DISK);
+	test_start(&b, argv);
+	ok = test_wait_said(&b, "the guest runs");
+	while (access(CONTROL_B, F_OK) && !kill(b.pid, 0))
+		usleep(20000);
+	ok = ok && counts(CONTROL_B, nr) && poison(&a, CONTROL_B, "late") &&
+	     poison(&a, CONTROL_B, "signal");
+	if (!ok)
+		kill(b.pid, SIGTERM);
+	test_finish(&b);
+	say_lines(&b);
+	result(ok && content(&b) && !strstr(b.said, "wrong pages"), "restore", name);
+}
+
+static void test_save(void)
+{
+	char gpa[40];
+	bool ok;
+
+	boot("1", "shmem");
+	ok = poison(&a, CONTROL, "used") && told(&a, "used") && poison(&a, CONTROL, "copied") &&
+	     told(&a, "copied") && poison(&a, CONTROL, "kept") && page_of(&a, "signal", gpa, sizeof(gpa));
+	ok = ok && counts(CONTROL, 3);
+	ok = ok && ask("save", CONTROL, SAVED, NULL, NULL) == KUF_EXIT_OK;
+	if (!ok)
+		kill(a.pid, SIGTERM);
+	test_finish(&a);
+	ok = ok && ended(&a, KUF_EXIT_OK) && clean(&a) && test_copy(TEST_DISK, DISK_SAVED);
+	if (!result(ok, "save", "shmem"))
+		return;
+	test_resave("--policy=eager", "eager");
+	test_resave("--policy=lazy", "lazy");
+	test_restore("--policy=eager", NULL, 3, "eager");
+	test_restore("--policy=lazy", NULL, 3, "lazy-process");
+	test_restore("--policy=background", "--pager=thread", 3, "background-thread");
+	test_restore("--policy=lazy", "--engine=uffd", 3, "engine-uffd");
+}
+
+int main(int argc, char **argv)
+{
+	bool all = argc < 2;
+	bool here = all || !strcmp(argv[1], "run");
+	bool smp = all || !strcmp(argv[1], "smp");
+	bool save = all || !strcmp(argv[1], "save");
+
+	if (!here && !smp && !save) {
+		printf("Bail out! run, smp or save, not %s\n", argv[1]);
+		return 1;
+	}
+	test_make_initrd();
+	ktap_plan(4 * here + 4 * smp + 7 * save);
+	if (here)
+		test_run_here("1", "anon", "anon");
+	if (smp)
+		test_run_here("2", "gmem", "gmem");
+	if (save)
+		test_save();
+	return ktap_end();
+}
