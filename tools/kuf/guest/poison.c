@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "guest.h"
 #include "pattern.h"
 
+#define SYSLOG_ACTION_READ_ALL	3
 #define PAGE		4096ul
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define POLL_US		50000
@@ -198,8 +200,37 @@ static pid_t start(bool (*run)(void))
 	_exit(!run());
 }
 
+/*
+ * The kernel tells of each error, in the middle of lines that tests read.  What else it
+ * says is looked at in the end; to see why a guest does not get there leave this out.
+ */
+static void silence(void)
+{
+	int fd = open("/proc/sys/kernel/printk", O_WRONLY);
+
+	if (write(fd, "0\n", 2) != 2)
+		failed("/proc/sys/kernel/printk: %s", strerror(errno));
+	close(fd);
+}
+
+static void check_log(void)
+{
+	static const char * const bad[] = { "WARNING:", "BUG:", "Oops", "Call Trace" };
+	static char log[256 << 10];
+	int n = klogctl(SYSLOG_ACTION_READ_ALL, log, sizeof(log) - 1);
+	size_t i;
+
+	for (i = 0; n > 0 && i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (strstr(log, bad[i]))
+			failed("the kernel says: %.200s", strstr(log, bad[i]));
+	}
+	if (n <= 0 || !strstr(log, "Memory failure: "))
+		failed("the kernel does not tell of memory failures");
+}
+
 void poison_start(void)
 {
+	silence();
 	children[0] = start(first);
 	children[1] = start(second);
 }
@@ -212,6 +243,7 @@ void poison_wait(void)
 		if (waitpid(children[i], &status, 0) != children[i] || status)
 			failed("poison: process %d ended with 0x%x", i, status);
 	}
+	check_log();
 	if (!failures)
 		printf("guest: poison ok\n");
 }

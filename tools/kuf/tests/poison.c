@@ -261,24 +261,153 @@ static void test_save(void)
 	test_restore("--policy=lazy", "--engine=uffd", 3, "engine-uffd");
 }
 
+/*
+ * To another kuf, most of the memory not being there yet: what was poisoned before is so
+ * there, what is lost at the source after that becomes so when the guest comes to it, and
+ * what is poisoned there before it came does not come.
+ */
+static void test_migrate(const char *policy, const char *engine, const char *kind)
+{
+	char *argv[16] = { TEST_KUF, "recv", "--listen=" ADDRESS, (char *)policy, DISK,
+			   "--timeout=200", "--control=" CONTROL_B, (char *)engine };
+	char *send[16] = { TEST_KUF, "send", CONTROL, ADDRESS };
+	bool at_source = strstr(policy, "lazy") && !engine, ok;
+	char gpa[40];
+
+	boot("1", "shmem");
+	ok = page_of(&a, "signal", gpa, sizeof(gpa)) && page_of(&a, "used", gpa, sizeof(gpa)) &&
+	     poison(&a, CONTROL, "kept");
+	unlink(ADDRESS + 5);
+	unlink(CONTROL_B);
+	test_start(&b, argv);
+	ok = ok && test_wait_said(&b, "listening at");
+	test_start(&sends, send);
+	ok = ok && test_wait_said(&b, "the guest runs") && counts(CONTROL_B, 1);
+	/* It was given up: this is the source's memory, which nobody asked for so far. */
+	ok = ok && poison(&a, at_source ? CONTROL : CONTROL_B, "late");
+	/* Linux does not use what is below 1 MiB, so it may be absent still. */
+	ok = ok && ask("poison", CONTROL_B, "0x40000", "0x3000", NULL) == KUF_EXIT_OK;
+	ok = ok && poison(&a, CONTROL_B, "used") && told(&b, "used") &&
+	     poison(&a, CONTROL_B, "copied") && told(&b, "copied") &&
+	     poison(&a, CONTROL_B, "signal");
+	if (!ok)
+		kill(b.pid, SIGTERM);
+	test_finish(&b);
+	if (!ok)
+		kill(a.pid, SIGTERM);
+	test_finish(&a);
+	test_finish(&sends);
+	say_lines(&b);
+	ok = ok && content(&b) && ended(&a, KUF_EXIT_OK) && ended(&sends, KUF_EXIT_OK) &&
+	     strstr(b.said, "received: 0 wrong");
+	if (at_source)
+		ok = ok && strstr(b.said, "is lost at its source") &&
+		     strstr(a.said, "1 pages are lost, and were poisoned there");
+	result(ok, "migrate", kind);
+}
+
+/*
+ * Memory of the host that breaks: by its own way of testing that.  The page is looked for
+ * in kuf's address space, where guest memory is the one mapping of that size.
+ */
+static bool break_memory(struct test_run *r, const char *name)
+{
+	unsigned long long begin, end, entry, gpa;
+	char path[64], line[400], text[40];
+	bool found = false, ok;
+	FILE *maps;
+	int fd;
+
+	if (!page_of(r, name, text, sizeof(text)))
+		return false;
+	gpa = strtoull(text, NULL, 0);
+	snprintf(path, sizeof(path), "/proc/%d/maps", r->pid);
+	maps = fopen(path, "r");
+	while (maps && !found && fgets(line, sizeof(line), maps))
+		found = sscanf(line, "%llx-%llx", &begin, &end) == 2 &&
+			end - begin == (unsigned long long)MEM_MIB << 20;
+	if (maps)
+		fclose(maps);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", r->pid);
+	fd = open(path, O_RDONLY);
+	ok = found && pread(fd, &entry, sizeof(entry), (begin + gpa) / 4096 * 8) == 8 &&
+	     entry >> 63;
+	close(fd);
+	snprintf(text, sizeof(text), "0x%llx\n", entry & ((1ull << 55) - 1));
+	fd = open(HWPOISON, O_WRONLY);
+	ok = ok && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	if (!ok)
+		printf("# page %s at 0x%llx is not to be broken\n", name, gpa);
+	return ok;
+}
+
+static void test_host(const char *backing)
+{
+	char *argv[16] = { TEST_KUF, "restore", SAVED, "--policy=lazy", DISK, "--timeout=200",
+			   "--control=" CONTROL_B };
+	char gpa[40];
+	bool ok;
+
+	boot("1", backing);
+	ok = page_of(&a, "signal", gpa, sizeof(gpa)) && page_of(&a, "used", gpa, sizeof(gpa));
+	ok = ok && break_memory(&a, "used") && told(&a, "used") &&
+	     strstr(a.said, "the host's memory is broken") && counts(CONTROL, 1);
+	result(ok, "host-touched", backing);
+	/* KVM itself does not notice: kuf does, when it reads. */
+	ok = ok && poison(&a, CONTROL, "copied") && told(&a, "copied") &&
+	     break_memory(&a, "kept") &&
+	     ask("save", CONTROL, SAVED, NULL, NULL) == KUF_EXIT_OK;
+	if (!ok)
+		kill(a.pid, SIGTERM);
+	test_finish(&a);
+	ok = ok && ended(&a, KUF_EXIT_OK) && clean(&a);
+	result(ok, "host-saved", backing);
+	if (!ok)
+		return;
+	unlink(CONTROL_B);
+	test_start(&b, argv);
+	ok = test_wait_said(&b, "the guest runs");
+	while (access(CONTROL_B, F_OK) && !kill(b.pid, 0))
+		usleep(20000);
+	ok = ok && counts(CONTROL_B, 3) && poison(&a, CONTROL_B, "late") &&
+	     poison(&a, CONTROL_B, "signal");
+	if (!ok)
+		kill(b.pid, SIGTERM);
+	test_finish(&b);
+	say_lines(&b);
+	result(ok && content(&b), "host-restored", backing);
+}
+
 int main(int argc, char **argv)
 {
 	bool all = argc < 2;
 	bool here = all || !strcmp(argv[1], "run");
 	bool smp = all || !strcmp(argv[1], "smp");
 	bool save = all || !strcmp(argv[1], "save");
+	bool migrate = all || !strcmp(argv[1], "migrate");
+	bool host = all || !strcmp(argv[1], "host");
 
-	if (!here && !smp && !save) {
-		printf("Bail out! run, smp or save, not %s\n", argv[1]);
+	if (!here && !smp && !save && !migrate && !host) {
+		printf("Bail out! run, smp, save, migrate or host, not %s\n", argv[1]);
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(4 * here + 4 * smp + 7 * save);
+	ktap_plan(4 * here + 4 * smp + 7 * save + 3 * migrate + 6 * host);
 	if (here)
 		test_run_here("1", "anon", "anon");
 	if (smp)
 		test_run_here("2", "gmem", "gmem");
 	if (save)
 		test_save();
+	if (migrate) {
+		test_migrate("--policy=lazy", NULL, "lazy");
+		test_migrate("--policy=background", NULL, "background");
+		test_migrate("--policy=lazy", "--engine=uffd", "uffd");
+	}
+	if (host) {
+		test_host("anon");
+		test_host("shmem");
+	}
 	return ktap_end();
 }
