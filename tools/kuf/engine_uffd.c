@@ -241,7 +241,7 @@ static int receive(struct engine_uffd *e)
 	if (reply.type == KUF_REPLY_FAILED || reply.type == KUF_REPLY_POISON) {
 		count(&e->counts.failed, reply.len / PAGE_SIZE);
 		if (reply.type == KUF_REPLY_POISON)
-			return kuf_error(-EHWPOISON, "--engine=uffd: the page at 0x%llx was lost on its way here; the engine kuf goes on then",
+			return kuf_error(-EHWPOISON, "--engine=uffd: the page at 0x%llx is lost",
 					 (unsigned long long)reply.gpa);
 		return reply.error ?: -EIO;
 	}

@@ -60,7 +60,7 @@ static int poison_list(struct pager *p)
 	if (!list || !list->nr)
 		return 0;
 	if (!p->poison)
-		return kuf_error(-EOPNOTSUPP, "the VM has poisoned pages: a kernel is needed that offers KVM_USERFAULT_FEATURE_POISON and POISON_INJECT");
+		return kuf_error(-EOPNOTSUPP, "poisoned pages need KVM_USERFAULT_FEATURE_POISON");
 	for (i = 0; i < list->nr; i++) {
 		r = &list->ranges[i];
 		err = pager_poison(p, r->gpa, r->len);

@@ -12,10 +12,10 @@
 static int check_range(const struct vm *vm, u64 gpa, u64 len)
 {
 	if (gpa % PAGE_SIZE || len % PAGE_SIZE || !len)
-		return kuf_error(-EINVAL, "poison at 0x%llx, 0x%llx bytes: whole pages of %lu bytes are needed",
-				 (unsigned long long)gpa, (unsigned long long)len, PAGE_SIZE);
+		return kuf_error(-EINVAL, "poison at 0x%llx, 0x%llx bytes: no whole pages",
+				 (unsigned long long)gpa, (unsigned long long)len);
 	if (mem_offset(&vm->mem, gpa, len) < 0)
-		return kuf_error(-EFAULT, "poison at 0x%llx, 0x%llx bytes: the guest has no memory there",
+		return kuf_error(-EFAULT, "poison at 0x%llx, 0x%llx bytes: no guest memory",
 				 (unsigned long long)gpa, (unsigned long long)len);
 	return 0;
 }
@@ -23,7 +23,7 @@ static int check_range(const struct vm *vm, u64 gpa, u64 len)
 static int failed(int err, const char *what, u64 gpa)
 {
 	if (err == -EOPNOTSUPP)
-		return kuf_error(err, "the page at 0x%llx cannot be %s: a kernel is needed that offers KVM_USERFAULT_FEATURE_POISON and POISON_INJECT",
+		return kuf_error(err, "the page at 0x%llx cannot be %s without FEATURE_POISON",
 				 (unsigned long long)gpa, what);
 	if (err == -ENOSPC)
 		return kuf_error(err, "the page at 0x%llx cannot be %s: KVM has room for %u ranges",
@@ -56,7 +56,7 @@ int vm_lost(struct vm *vm, const void *hva)
 	u64 offset = (const u8 *)hva - vm->mem.area, gpa;
 
 	if ((const u8 *)hva < vm->mem.area || offset >= vm->mem.size)
-		return kuf_error(-EFAULT, "the host's memory at %p is broken, and it is not the guest's",
+		return kuf_error(-EFAULT, "the host's memory at %p is broken, and not the guest's",
 				 hva);
 	gpa = align_down(mem_gpa(&vm->mem, offset), PAGE_SIZE);
 	kuf_say("the host's memory is broken: the guest's page at 0x%llx is lost",

@@ -39,7 +39,7 @@ int vcpu_setup_mce(struct vcpu *vcpu)
 static void stop(struct vcpu *vcpu, int err, int code)
 {
 	if (err == -ENODEV)
-		kuf_error(err, "vCPU %u touched poison at 0x%llx and cannot be told: the guest has switched machine checks off",
+		kuf_error(err, "vCPU %u touched poison at 0x%llx: its machine checks are off",
 			  vcpu->id, (unsigned long long)vcpu->hit_gpa);
 	else
 		kuf_error(err, "vCPU %u touched poison at 0x%llx and cannot be told", vcpu->id,
