@@ -66,20 +66,25 @@ draw()
 	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
 }
 
-tests=(cuts_test frame_test journal_test kills_test migrate_host_test pager_test pause_test
-	report_test resume_test status_test stream_test trace_test)
-begin kuf $((2 * ${#tests[@]} + $(grep -c '^try ' "${BASH_SOURCE[0]}")))
-try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
+@@NAMES:cuts_test frame_test hostile_test journal_test kills_test migrate_host_test pager_test pause_test report_test resume_test status_test stream_test trace_test@@try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
 	LDFLAGS="-fsanitize=address,undefined"
 for t in "${tests[@]}"; do
 	args=()
+	[[ $t != hostile_test ]] || args=("$here/corpus")
 	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$ROUNDS"})
 	try "$t" "$out/plain/kuf_$t" "${args[@]}"
 	try "$t-sanitized" "$out/san/kuf_$t" "${args[@]}"
 done
 
+# What nobody should say is made by a program; what it makes is what is there.
+corpus()
+{
+	mkdir "$out/corpus"
+	"$out/plain/kuf_corpus" "$out/corpus" && diff -r "$here/corpus" "$out/corpus"
+}
+try corpus corpus
 try manual-commands check_manual
 try manual-options check_options
 try plot draw

@@ -391,6 +391,7 @@ void control_stop(struct control *c)
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
 	join_job(c);
+	outgoing_free(&c->outgoing);
 	unlink(c->path);
 	close(c->socket);
 	close(c->stop);

@@ -305,12 +305,17 @@ static int retry(struct outgoing *o, const struct net_address *to, int err)
 	return err;
 }
 
+void outgoing_free(struct outgoing *o)
+{
+	origin_end(&o->origin);
+}
+
 static int finish(struct outgoing *o, const struct net_address *to, int err)
 {
 	err = retry(o, to, err);
 	hang_up(o);
 	if (!may_recover(o, err)) {
-		origin_end(&o->origin);
+		outgoing_free(o);
 		set_phase(o, err ? OUTGOING_FAILED : OUTGOING_DONE);
 		return err;
 	}

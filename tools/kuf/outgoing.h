@@ -67,6 +67,9 @@ int outgoing_run(struct outgoing *o, const struct net_address *to);
 /* With OUTGOING_CUT: connects again to that destination, and goes on; as outgoing_run(). */
 int outgoing_recover(struct outgoing *o, const struct net_address *to);
 
+/* With nobody at it any more; whatever became of it. */
+void outgoing_free(struct outgoing *o);
+
 const char *outgoing_phase_name(enum outgoing_phase phase);
 
 #endif /* KUF_OUTGOING_H */

@@ -15,6 +15,16 @@ int rebuild_check(const struct state *state, const struct options *o, const char
 	return 0;
 }
 
+int rebuild_check_sent(const struct state *state, const struct proto_config *sent,
+		       const struct options *o)
+{
+	const struct state_config *c = &state->config;
+
+	if (c->mem_size != sent->mem_size || c->nr_cpus != sent->nr_cpus)
+		return kuf_error(0, "the VM that comes contradicts itself");
+	return rebuild_check(state, o, "the VM that comes");
+}
+
 int rebuild(struct machine *m, const struct state *state, const struct options *o)
 {
 	const struct state_config *c = &state->config;

@@ -151,16 +151,6 @@ static int parse(struct recv *r, int argc, char **argv)
 	return policy_check(&r->how);
 }
 
-static int check(struct recv *r)
-{
-	const struct proto_config *theirs = &r->incoming.config;
-	const struct state_config *c = &r->state.config;
-
-	if (c->mem_size != theirs->mem_size || c->nr_cpus != theirs->nr_cpus)
-		return kuf_error(0, "the VM that comes contradicts itself");
-	return rebuild_check(&r->state, &r->options, "the VM that comes");
-}
-
 /*
  * Only after the state was loaded, as kuf restore explains.  All memory is absent then;
  * nobody serves it before stream_source_start().
@@ -239,7 +229,7 @@ static int receive(struct recv *r)
 		err = state_parse(&r->state, in->state, in->config.state_size,
 				  in->config.state_frames);
 	if (!err)
-		err = check(r);
+		err = rebuild_check_sent(&r->state, &in->config, &r->options);
 	if (!err)
 		err = policy_read(&r->how);
 	if (!err)

@@ -153,11 +153,9 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 	return 0;
 }
 
-static void *run_source(void *arg)
+static void init_source(struct world *w)
 {
 	static const struct outgoing_ops ops = { pause_vm, offer, save_vm, give_up, resume_vm };
-	struct world *w = arg;
-	struct net_address again;
 
 	w->out = (struct outgoing){
 		.ops = &ops,
@@ -174,6 +172,26 @@ static void *run_source(void *arg)
 		},
 	};
 	memset(w->out.session, 0xab, sizeof(w->out.session));
+}
+
+int world_come_back(struct world *w, const u8 *token)
+{
+	int err;
+
+	init_source(w);
+	w->out.given_up = true;
+	w->out.phase = OUTGOING_CUT;
+	memcpy(w->out.token, token, sizeof(w->out.token));
+	err = origin_begin(&w->out.origin);
+	return err ?: outgoing_recover(&w->out, &w->to);
+}
+
+static void *run_source(void *arg)
+{
+	struct world *w = arg;
+	struct net_address again;
+
+	init_source(w);
 	w->source_err = outgoing_run(&w->out, &w->to);
 	while (w->out.phase == OUTGOING_CUT && w->recovered < w->recovers) {
 		w->recovered++;
@@ -260,6 +278,8 @@ static int load(struct world *w)
 	struct frame frame;
 	const void *data;
 
+	if (w->load)
+		return w->load(w);
 	if (w->error == WORLD_NO_LOAD)
 		return kuf_error(0, "state that cannot be loaded");
 	if (w->in.config.state_frames != 1 || frame_next(&r, &frame, &data) != 1 ||
@@ -437,6 +457,7 @@ int world_end(struct world *w)
 	net_unlisten(&w->at, w->listen_fd);
 	if (w->part == WORLD_BOTH)
 		pthread_join(w->source_thread, NULL);
+	outgoing_free(&w->out);
 	close(w->stop);
 	return w->source_err;
 }

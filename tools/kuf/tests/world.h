@@ -45,6 +45,7 @@ struct world {
 	u64 latency_ns, bandwidth;
 	int timeout_ms;
 	u64 mem_size;		/* 0: WORLD_MEM */
+	int (*load)(struct world *w);	/* NULL: the state is the one of these worlds */
 	int go_timeout_ms;	/* 0: not long */
 	/*
 	 * How often the source connects again after a cut, and where: the same address
@@ -83,6 +84,11 @@ struct world {
 void world_listen(struct world *w);
 /* Both sides, until the destination may run, or not: 0 or its error. */
 int world_start(struct world *w);
+/*
+ * Another process's source, of WORLD_DESTINATION, or one that was killed: connects to the
+ * destination as if it had given the VM up, and serves it to the end.
+ */
+int world_come_back(struct world *w, const u8 *token);
 /* A page as the guest would need it: 0, or what kuf_access() says; -EILSEQ: wrong content. */
 int world_touch(struct world *w, u64 page, int timeout_ms);
 /* Serves until libkuf reports an error, or all is there, or so long. */
