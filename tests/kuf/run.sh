@@ -66,7 +66,11 @@ draw()
 	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
 }
 
-@@NAMES:cuts_test frame_test hostile_test journal_test kills_test migrate_host_test pager_test pause_test report_test resume_test status_test stream_test trace_test@@try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
+tests=(cuts_test frame_test hostile_test journal_test kills_test migrate_host_test pager_test
+	pagerd_test pagerd_kills_test pause_test poison_host_test report_test resume_test
+	status_test stream_test trace_test)
+begin kuf $((2 * ${#tests[@]} + $(grep -c '^try ' "${BASH_SOURCE[0]}")))
+try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
 	LDFLAGS="-fsanitize=address,undefined"
@@ -96,6 +100,9 @@ try plot-says-what-is-missing fails 1 'apt-get install gnuplot' env PATH=/none "
 try status-of-nobody fails 1 'No such file' "$kuf" status "$out/none"
 try recover-of-nobody fails 1 'No such file' "$kuf" recover "$out/none"
 try recover-usage fails 2 'SOCKET is needed' "$kuf" recover
+try recover-revoke-alone fails 2 'only with --to-another' "$kuf" recover "$out/none" --revoke=/
+try recover-no-journal fails 2 'No such file' "$kuf" recover "$out/none" --to-another=unix:/x --revoke="$out/none"
+try recover-another-twice fails 2 'no other ADDRESS' "$kuf" recover "$out/none" unix:/y --to-another=unix:/x
 try recover-address fails 2 'tcp:HOST:PORT' "$kuf" recover "$out/none" nowhere
 echo "no journal" >"$out/bad"
 try journal-of-others fails 1 'name another file' "$kuf" recv --listen=unix:"$out/at" --journal="$out/bad"

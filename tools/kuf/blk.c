@@ -300,7 +300,7 @@ unsigned int blk_in_flight(struct blk *blk)
 
 int blk_let_go(struct blk *blk)
 {
-	if (!blk->has_thread)
+	if (!blk->has_thread || blk->fd < 0)
 		return 0;
 	if (fdatasync(blk->fd))
 		return kuf_error(-errno, "%s", blk->path);

@@ -88,7 +88,11 @@ static int recover(struct control *c, const struct control_request *request)
 		strcpy(c->to, request->text);
 	c->outgoing.retry_ms = request->retry_ms;
 	err = net_parse(&to, c->to);
-	return err ?: migrate_recover(&c->outgoing, &to);
+	if (err)
+		return err;
+	if (request->op == CONTROL_ANOTHER)
+		return migrate_to_another(c->machine, &c->outgoing, request->revoke, &to);
+	return migrate_recover(&c->outgoing, &to);
 }
 
 static u32 coming(const struct machine *m)
@@ -118,6 +122,8 @@ static u32 state_of(struct control *c, const struct kuf_report *report)
 {
 	if (vm_is_stopped(&c->machine->vm))
 		return CONTROL_ENDED;
+	if (READ_ONCE(c->outgoing.given_up) && READ_ONCE(c->outgoing.vacant))
+		return CONTROL_VACANT;
 	if (READ_ONCE(c->outgoing.given_up))
 		return READ_ONCE(c->outgoing.phase) == OUTGOING_CUT ? CONTROL_RECOVERABLE :
 		       CONTROL_GIVEN_UP;
@@ -226,6 +232,11 @@ static void join_job(struct control *c)
 	c->has_job = false;
 }
 
+static bool recovers(const struct control_request *request)
+{
+	return request->op == CONTROL_RECOVER || request->op == CONTROL_ANOTHER;
+}
+
 /* Takes @fd over. */
 static int start_job(struct control *c, int fd, const struct control_request *request)
 {
@@ -238,9 +249,9 @@ static int start_job(struct control *c, int fd, const struct control_request *re
 		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (vm_is_stopped(&c->machine->vm))
 		return kuf_error(-ESRCH, "the VM has ended");
-	if (request->op == CONTROL_RECOVER && c->outgoing.phase != OUTGOING_CUT)
+	if (recovers(request) && c->outgoing.phase != OUTGOING_CUT)
 		return kuf_error(-EINVAL, "nothing is to be recovered (see kuf status)");
-	if (request->op != CONTROL_RECOVER && c->outgoing.given_up)
+	if (!recovers(request) && c->outgoing.given_up)
 		return kuf_error(-EBUSY, "the VM was given up: kuf recover connects to it again");
 	c->request = *request;
 	c->job_fd = fd;
@@ -254,7 +265,8 @@ static int start_job(struct control *c, int fd, const struct control_request *re
 
 static bool is_sound(const struct control_request *r, ssize_t size)
 {
-	if (size != sizeof(*r) || r->reserved || !memchr(r->text, 0, sizeof(r->text)))
+	if (size != sizeof(*r) || r->reserved || !memchr(r->text, 0, sizeof(r->text)) ||
+	    !memchr(r->revoke, 0, sizeof(r->revoke)))
 		return false;
 	switch (r->op) {
 	case CONTROL_SAVE:
@@ -262,6 +274,9 @@ static bool is_sound(const struct control_request *r, ssize_t size)
 	case CONTROL_SEND:
 	case CONTROL_RECOVER:
 		return r->retry_ms <= CONTROL_RETRY_MAX && r->latency_us <= CONTROL_LATENCY_MAX;
+	case CONTROL_ANOTHER:
+		return r->retry_ms <= CONTROL_RETRY_MAX && r->text[0] &&
+		       (!r->revoke[0] || r->revoke[0] == '/');
 	case CONTROL_STATUS:
 	case CONTROL_POISON:
 	case CONTROL_UNPOISON:

@@ -23,6 +23,7 @@ enum control_op {
 	CONTROL_RECOVER,	/* at the address text, "": at the last one */
 	CONTROL_POISON,		/* gpa and len: whole pages */
 	CONTROL_UNPOISON,
+	CONTROL_ANOTHER,	/* to the address text, with revoke */
 };
 
 #define CONTROL_LATENCY_MAX	10000000
@@ -37,6 +38,7 @@ struct control_request {
 	u64 bandwidth;		/* the same: bytes a second, 0: no limit */
 	u64 gpa, len;		/* CONTROL_POISON, CONTROL_UNPOISON */
 	char text[PATH_MAX];	/* ends with 0; a file: absolute */
+	char revoke[PATH_MAX];	/* CONTROL_ANOTHER: a journal, "": none; the same */
 };
 
 enum control_state {
@@ -51,6 +53,7 @@ enum control_state {
 	CONTROL_RECOVERABLE,	/* connections of its move were cut: kuf recover at the source */
 	CONTROL_LISTENING,	/* no VM has come yet */
 	CONTROL_RECEIVING,	/* its state comes */
+	CONTROL_VACANT,		/* given up, and nobody has it: kuf recover --to-another */
 };
 
 /* How a VM is.  Times: nanoseconds of CLOCK_MONOTONIC, 0: not yet. */

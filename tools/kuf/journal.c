@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,13 +38,50 @@ static int check(const struct journal *j, off_t size)
 		return kuf_error(0, "--journal=%s: of version %u; this kuf knows version %u",
 				 j->path, r->version, VERSION);
 	if (r->crc != record_crc(r) || r->reserved || r->owner < JOURNAL_HERE ||
-	    r->owner > JOURNAL_GIVEN_UP)
+	    r->owner > JOURNAL_VACANT)
 		return kuf_error(0, "--journal=%s: damaged; remove it only if nobody runs the VM",
 				 j->path);
 	return 0;
 }
 
+/*
+ * Kept until the process ends, whatever ends it, and not inherited by others.  A file of
+ * its own, as the journal itself is another file each time.
+ */
+static int lock(const char *path, int *lock_fd)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char name[PATH_MAX];
+	int fd, err;
+
+	if (snprintf(name, sizeof(name), "%s.lock", path) >= (int)sizeof(name))
+		return kuf_error(-ENAMETOOLONG, "--journal=%s", path);
+	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return kuf_error(-errno, "%s", name);
+	if (!fcntl(fd, F_SETLK, &l)) {
+		*lock_fd = fd;
+		return 0;
+	}
+	err = -errno;
+	if ((err == -EAGAIN || err == -EACCES) && !fcntl(fd, F_GETLK, &l))
+		kuf_error(0, "--journal=%s: process %d has it, and lives: end that first", path,
+			  (int)l.l_pid);
+	else
+		kuf_error(err, "locking %s", name);
+	close(fd);
+	return -EBUSY;
+}
+
 int journal_open(struct journal *j, const char *path)
+{
+	int fd, err = path ? lock(path, &fd) : 0;
+
+	*j = (struct journal){ .path = path };
+	return err ?: journal_read(j, path);
+}
+
+int journal_read(struct journal *j, const char *path)
 {
 	struct stat st;
 	int fd, err;
@@ -102,6 +141,18 @@ int journal_may_begin(const struct journal *j)
 	return j->record.owner == JOURNAL_NOBODY ? 0 : of_another(j);
 }
 
+static const char *whose(u32 owner)
+{
+	switch (owner) {
+	case JOURNAL_COMES:
+		return "was another side's";
+	case JOURNAL_REVOKED:
+		return "was revoked here to be given to another side";
+	default:
+		return "was given to another side";
+	}
+}
+
 int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch)
 {
 	const struct journal_record *r = &j->record;
@@ -112,9 +163,7 @@ int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch)
 		return of_another(j);
 	if (r->owner != JOURNAL_HERE)
 		return kuf_error(0, "--journal=%s: epoch %llu: the VM %s, and may run there",
-				 j->path, (unsigned long long)r->epoch,
-				 r->owner == JOURNAL_COMES ? "was another side's" :
-				 "was given to another side");
+				 j->path, (unsigned long long)r->epoch, whose(r->owner));
 	*epoch = r->epoch;
 	return 0;
 }
@@ -132,4 +181,38 @@ int journal_may_come(const struct journal *j, const u8 *session, u64 epoch)
 				 j->path, (unsigned long long)epoch,
 				 (unsigned long long)r->epoch);
 	return 0;
+}
+
+static int take_back(struct journal *j, const u8 *session, u64 epoch)
+{
+	const struct journal_record *r = &j->record;
+
+	if (r->owner == JOURNAL_NOBODY)
+		return kuf_error(-ENOENT, "%s: without it nobody knows that the VM did not start",
+				 j->path);
+	if (!is_of(j, session))
+		return kuf_error(0, "%s is of another VM", j->path);
+	if (r->owner == JOURNAL_REVOKED && r->epoch == epoch)
+		return 0;
+	if (r->epoch < epoch)
+		return kuf_error(0, "%s: epoch %llu, and the VM was given up in %llu: not there",
+				 j->path, (unsigned long long)r->epoch, (unsigned long long)epoch);
+	if (r->owner != JOURNAL_COMES || r->epoch > epoch)
+		return kuf_error(0, "%s: the VM was started there, in epoch %llu: it stays there",
+				 j->path, (unsigned long long)r->epoch);
+	return journal_write(j, session, epoch, JOURNAL_REVOKED);
+}
+
+int journal_revoke(const char *path, const u8 *session, u64 epoch)
+{
+	struct journal j;
+	int fd, err = lock(path, &fd);
+
+	if (err)
+		return err;
+	err = journal_read(&j, path);
+	if (!err)
+		err = take_back(&j, session, epoch);
+	close(fd);
+	return err;
 }

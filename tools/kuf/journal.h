@@ -7,7 +7,8 @@
 /*
  * Who owns a VM, as one side of its moves knows it: what must not be forgotten when the
  * process is killed.  A file of one record, replaced as a whole; without a file the
- * record is in memory only, and goes with the process.
+ * record is in memory only, and goes with the process.  Beside it is FILE.lock: for as
+ * long as a process that opened the journal lives it has that locked.
  *
  * For one thread at a time: whoever starts the VM, and then whoever sends it.
  */
@@ -16,6 +17,8 @@ enum journal_owner {
 	JOURNAL_HERE,		/* it runs here, or may, since that epoch */
 	JOURNAL_COMES,		/* it was offered to this side, which must not run it yet */
 	JOURNAL_GIVEN_UP,	/* given to another side: it never runs here in that epoch */
+	JOURNAL_REVOKED,	/* it came, and another one has it instead: it never runs here */
+	JOURNAL_VACANT,		/* given up, and revoked there: it may only be offered again */
 };
 
 struct journal_record {
@@ -33,8 +36,13 @@ struct journal {
 	struct journal_record record;
 };
 
-/* Reads the file, if there is one.  -errno after a message: it is damaged, or no journal. */
+/*
+ * Locks and reads the file, if there is one.  -errno after a message: it is damaged, no
+ * journal, or another process has it.
+ */
 int journal_open(struct journal *j, const char *path);
+/* The same without a lock, to look at it. */
+int journal_read(struct journal *j, const char *path);
 /* Durable when this returns 0.  After an error the file has the former record, or this one. */
 int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_owner owner);
 
@@ -45,5 +53,12 @@ int journal_may_begin(const struct journal *j);
 int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch);
 /* A VM that is offered, to run here from @epoch on. */
 int journal_may_come(const struct journal *j, const u8 *session, u64 epoch);
+
+/*
+ * The file of a destination that the VM was given to for @epoch: if it is sure that it did
+ * not start there, and that nobody lives who could do that still, it never may.  Durable
+ * when this returns 0; -errno after a message.
+ */
+int journal_revoke(const char *path, const u8 *session, u64 epoch);
 
 #endif /* KUF_JOURNAL_H */

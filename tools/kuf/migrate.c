@@ -24,12 +24,14 @@ static int save_machine(void *vm, struct frame_writer *w)
 	return state_save(vm, w);
 }
 
+/* One that was given up before does not run here, whatever becomes of this offer. */
 static int offer_machine(void *vm, u64 epoch)
 {
 	struct machine *m = vm;
+	bool vacant = m->journal.record.owner == JOURNAL_VACANT;
 	int err;
 
-	err = journal_write(&m->journal, m->session, epoch, JOURNAL_HERE);
+	err = journal_write(&m->journal, m->session, epoch, vacant ? JOURNAL_VACANT : JOURNAL_HERE);
 	if (!err)
 		m->epoch = epoch;
 	return err;
@@ -39,6 +41,7 @@ static int offer_machine(void *vm, u64 epoch)
 static int give_up_machine(void *vm, u64 epoch)
 {
 	struct machine *m = vm;
+	enum journal_owner before = m->journal.record.owner;
 	int err;
 
 	err = journal_write(&m->journal, m->session, epoch, JOURNAL_GIVEN_UP);
@@ -46,7 +49,7 @@ static int give_up_machine(void *vm, u64 epoch)
 		err = blk_let_go(&m->blk);
 	/* Should this fail, too, nobody starts this VM from what is recorded. */
 	if (err)
-		journal_write(&m->journal, m->session, epoch, JOURNAL_HERE);
+		journal_write(&m->journal, m->session, epoch, before);
 	return err;
 }
 
@@ -95,6 +98,27 @@ int migrate_recover(struct outgoing *o, const struct net_address *to)
 {
 	int err = outgoing_recover(o, to);
 
+	report(o);
+	return err;
+}
+
+int migrate_to_another(struct machine *m, struct outgoing *o, const char *revoke,
+		       const struct net_address *to)
+{
+	int err = 0;
+
+	if (!o->vacant && !revoke[0])
+		return kuf_error(-EINVAL, "--revoke=JOURNAL is needed: who has the VM may run it");
+	if (!o->vacant) {
+		err = journal_revoke(revoke, m->session, o->epoch + 1);
+		if (!err)
+			err = journal_write(&m->journal, m->session, o->epoch + 1, JOURNAL_VACANT);
+		if (err)
+			return err;
+		outgoing_vacate(o);
+		kuf_say("%s is revoked: the VM is to be offered to another one", revoke);
+	}
+	err = outgoing_to_another(o, to);
 	report(o);
 	return err;
 }

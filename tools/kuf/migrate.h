@@ -16,4 +16,11 @@ int migrate_send(struct machine *m, struct outgoing *o, const struct net_address
 /* After that, with OUTGOING_CUT: as outgoing_recover(). */
 int migrate_recover(struct outgoing *o, const struct net_address *to);
 
+/*
+ * The same to another destination, as outgoing_to_another(): @revoke: the journal of the
+ * one that it was given to, "": that was revoked before.
+ */
+int migrate_to_another(struct machine *m, struct outgoing *o, const char *revoke,
+		       const struct net_address *to);
+
 #endif /* KUF_MIGRATE_H */

@@ -138,15 +138,11 @@ static int send_go(struct outgoing *o)
 /* The VM stands still; it is only given up when the destination can run it. */
 static int hand_over(struct outgoing *o)
 {
-	struct frame_writer w = {};
 	int err;
 
-	err = o->ops->save(o->vm, &w);
+	err = o->ops->offer(o->vm, o->epoch + 1);
 	if (!err)
-		err = o->ops->offer(o->vm, o->epoch + 1);
-	if (!err)
-		err = send_state(o, &w);
-	frame_writer_free(&w);
+		err = send_state(o, &o->state);
 	if (err)
 		return err;
 	set_phase(o, OUTGOING_READY);
@@ -157,6 +153,7 @@ static int hand_over(struct outgoing *o)
 		return err;
 	/* GO may be received from the moment on at which it is tried to be sent. */
 	__atomic_store_n(&o->given_up, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&o->vacant, false, __ATOMIC_RELAXED);
 	set_phase(o, OUTGOING_GIVEN_UP);
 	o->go_ns = stream_now_ns();
 	return send_go(o);
@@ -291,7 +288,7 @@ static int retry(struct outgoing *o, const struct net_address *to, int err)
 {
 	u64 until = stream_now_ns() + o->retry_ms * 1000000ull;
 
-	while (may_recover(o, err) && stream_now_ns() < until) {
+	while (may_recover(o, err) && !o->vacant && stream_now_ns() < until) {
 		hang_up(o);
 		if (net_wait(-1, 0, RETRY_MS, o->cancel) == -ECANCELED)
 			return -ECANCELED;
@@ -307,6 +304,7 @@ static int retry(struct outgoing *o, const struct net_address *to, int err)
 
 void outgoing_free(struct outgoing *o)
 {
+	frame_writer_free(&o->state);
 	origin_end(&o->origin);
 }
 
@@ -320,7 +318,10 @@ static int finish(struct outgoing *o, const struct net_address *to, int err)
 		return err;
 	}
 	set_phase(o, OUTGOING_CUT);
-	kuf_say("the VM was given up, and its memory is kept here: connect again (kuf recover)");
+	if (o->vacant)
+		kuf_say("nobody has the VM: kuf recover --to-another=ADDRESS offers it again");
+	else
+		kuf_say("the VM was given up, its memory is kept here: kuf recover connects again");
 	return err;
 }
 
@@ -340,6 +341,8 @@ int outgoing_run(struct outgoing *o, const struct net_address *to)
 	o->paused_ns = stream_now_ns();
 	err = o->ops->pause(o->vm);
 	if (!err)
+		err = o->ops->save(o->vm, &o->state);
+	if (!err)
 		err = hand_over(o);
 	if (!err)
 		err = serve(o);
@@ -357,6 +360,8 @@ int outgoing_recover(struct outgoing *o, const struct net_address *to)
 
 	if (READ_ONCE(o->phase) != OUTGOING_CUT)
 		return kuf_error(-EINVAL, "the VM was not given up, or its connections are there");
+	if (o->vacant)
+		return kuf_error(-EINVAL, "nobody has the VM: --to-another=ADDRESS says who is to");
 	o->main.fd = -1;
 	o->urgent.fd = -1;
 	err = come_back(o, to);
@@ -364,5 +369,36 @@ int outgoing_recover(struct outgoing *o, const struct net_address *to)
 		set_phase(o, OUTGOING_GIVEN_UP);
 		err = serve(o);
 	}
+	return finish(o, to, err);
+}
+
+void outgoing_vacate(struct outgoing *o)
+{
+	__atomic_store_n(&o->vacant, true, __ATOMIC_RELAXED);
+}
+
+int outgoing_to_another(struct outgoing *o, const struct net_address *to)
+{
+	int err;
+
+	if (READ_ONCE(o->phase) != OUTGOING_CUT || !o->vacant)
+		return kuf_error(-EINVAL, "somebody may have the VM");
+	o->main.fd = -1;
+	o->urgent.fd = -1;
+	/* The last offer's epoch is used up, whether or not it was made. */
+	o->epoch++;
+	set_phase(o, OUTGOING_CONNECTING);
+	origin_end(&o->origin);
+	o->origin.done = (struct proto_done){};
+	__atomic_store_n(&o->origin.started_ns, 0, __ATOMIC_RELEASE);
+	err = origin_begin(&o->origin);
+	if (!err)
+		err = connect_both(o, to, PROTO_MAIN);
+	if (!err)
+		err = hand_over(o);
+	if (!err)
+		err = serve(o);
+	if (err && o->vacant)
+		take_back(o, to);
 	return finish(o, to, err);
 }

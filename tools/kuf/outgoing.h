@@ -12,7 +12,10 @@
  * needed here any more.  For one thread; what is said so may be read by others.
  */
 
-/* What it is done with; in the order in which they are called, resume() last, if at all. */
+/*
+ * What it is done with; in the order in which they are called, resume() last, if at all.
+ * offer() and give_up() once more for another destination.
+ */
 struct outgoing_ops {
 	/* Nothing of the VM moves from then on. */
 	int (*pause)(void *vm);
@@ -53,9 +56,11 @@ struct outgoing {
 	/* Others may read these while it runs (READ_ONCE). */
 	enum outgoing_phase phase;
 	bool given_up;
+	bool vacant;		/* and revoked there: nobody has it */
 	u64 paused_ns, go_ns;
 
 	struct stream main, urgent;
+	struct frame_writer state;	/* since it was saved, for another destination */
 };
 
 /*
@@ -64,6 +69,13 @@ struct outgoing {
  * the VM is lost here, and without it the VM goes on here.
  */
 int outgoing_run(struct outgoing *o, const struct net_address *to);
+/*
+ * With OUTGOING_CUT: the destination never had the VM, and never will (journal_revoke()),
+ * which the caller has recorded.  Then it can be offered to another one; as outgoing_run(),
+ * but here it does not go on.
+ */
+void outgoing_vacate(struct outgoing *o);
+int outgoing_to_another(struct outgoing *o, const struct net_address *to);
 /* With OUTGOING_CUT: connects again to that destination, and goes on; as outgoing_run(). */
 int outgoing_recover(struct outgoing *o, const struct net_address *to);
 

@@ -4,17 +4,21 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "control.h"
 #include "net.h"
 #include "options.h"
 
-enum { OPT_RETRY = 256, OPT_HELP };
+enum { OPT_RETRY = 256, OPT_ANOTHER, OPT_REVOKE, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "retry", required_argument, NULL, OPT_RETRY },
+	{ "to-another", required_argument, NULL, OPT_ANOTHER },
+	{ "revoke", required_argument, NULL, OPT_REVOKE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
 };
@@ -31,9 +35,23 @@ static const char help[] =
 "kuf status SOCKET says recoverable for as long as this is to be done.\n"
 "\n"
 "  --retry=SEC       try so long, now and after each further cut (0: once)\n"
+"  --to-another=ADDRESS  give it to the kuf that listens there instead, as kuf send would;\n"
+"                    only if the one that got it never started it, and never will:\n"
+"  --revoke=JOURNAL  its file of kuf recv --journal, not a copy. Its kuf must have ended,\n"
+"                    and is refused the VM from then on\n"
 "\n"
 "Exit status: 0 it moved; 1 there is nothing to recover; 2 wrong usage; 7 it is lost; 8\n"
 "the connections could not be made, or were cut again: it can be tried once more.\n";
+
+static int set_journal(struct control_request *r, const char *path)
+{
+	char absolute[PATH_MAX];
+
+	if (!realpath(path, absolute))
+		return kuf_error(-errno, "--revoke=%s", path);
+	strcpy(r->revoke, absolute);
+	return 0;
+}
 
 static int parse(struct control_request *r, const char **socket, int argc, char **argv)
 {
@@ -45,6 +63,13 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 		case OPT_RETRY:
 			err = options_parse_number("retry", optarg, 0, CONTROL_RETRY_MAX / 1000,
 						   &retry);
+			break;
+		case OPT_ANOTHER:
+			r->op = CONTROL_ANOTHER;
+			err = control_set_address(r, optarg);
+			break;
+		case OPT_REVOKE:
+			err = set_journal(r, optarg);
 			break;
 		case OPT_HELP:
 			fputs(help, stdout);
@@ -60,8 +85,12 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 	if (optind + 1 != argc && optind + 2 != argc)
 		return kuf_error(0, "SOCKET is needed; kuf recover --help says more");
 	*socket = argv[optind];
+	if (r->revoke[0] && r->op != CONTROL_ANOTHER)
+		return kuf_error(0, "--revoke=JOURNAL: only with --to-another=ADDRESS");
 	if (optind + 1 == argc)
 		return 0;
+	if (r->op == CONTROL_ANOTHER)
+		return kuf_error(0, "--to-another=ADDRESS: no other ADDRESS then");
 	return control_set_address(r, argv[optind + 1]);
 }
 

@@ -52,6 +52,8 @@ static const char *state_name(const struct control_status *s)
 		return "waiting-for-go";
 	case CONTROL_RECOVERABLE:
 		return "recoverable";
+	case CONTROL_VACANT:
+		return "vacant";
 	case CONTROL_GIVEN_UP:
 		return s->outgoing_phase == OUTGOING_DONE ? "completed" : "given-up";
 	default:

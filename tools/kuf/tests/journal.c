@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "crc32c.h"
@@ -85,7 +87,7 @@ static void test_damage(const struct journal_record *good)
 	bad += !refused(bytes, sizeof(bytes), "no journal");
 	ktap_result(!bad, "damaged");
 	r = *good;
-	r.owner = JOURNAL_GIVEN_UP + 1;
+	r.owner = JOURNAL_VACANT + 1;
 	r.crc = 0;
 	r.crc = crc32c(0, &r, sizeof(r));
 	bad = !refused(&r, sizeof(r), "damaged");
@@ -125,15 +127,92 @@ static void test_rules(void)
 		    "come");
 }
 
+static bool revokes(enum journal_owner owner, u64 epoch, const u8 *session, const char *says)
+{
+	struct journal j;
+	int err;
+
+	unlink(FILE_NAME);
+	journal_read(&j, FILE_NAME);
+	if (owner != JOURNAL_NOBODY)
+		journal_write(&j, session, epoch, owner);
+	said[0] = '\0';
+	err = journal_revoke(FILE_NAME, mine, 5);
+	journal_read(&j, FILE_NAME);
+	if (says)
+		return err && strstr(said, says) && j.record.owner == owner;
+	return !err && j.record.owner == JOURNAL_REVOKED && j.record.epoch == 5;
+}
+
+static void test_revoke(void)
+{
+	struct journal j;
+	u64 epoch = 0;
+
+	ktap_result(revokes(JOURNAL_COMES, 5, mine, NULL) &&
+		    revokes(JOURNAL_REVOKED, 5, mine, NULL), "revoked");
+	journal_read(&j, FILE_NAME);
+	ktap_result(journal_may_go_on(&j, mine, &epoch) && strstr(said, "was revoked here") &&
+		    journal_may_come(&j, mine, 5) && !journal_may_come(&j, mine, 6),
+		    "revoked is not to go on");
+	ktap_result(revokes(JOURNAL_NOBODY, 0, mine, "without it nobody knows") &&
+		    revokes(JOURNAL_COMES, 5, other, "of another VM") &&
+		    revokes(JOURNAL_COMES, 4, mine, "given up in 5: not there") &&
+		    revokes(JOURNAL_COMES, 6, mine, "was started there") &&
+		    revokes(JOURNAL_HERE, 5, mine, "was started there") &&
+		    revokes(JOURNAL_HERE, 4, mine, "given up in 5: not there") &&
+		    revokes(JOURNAL_GIVEN_UP, 6, mine, "was started there") &&
+		    revokes(JOURNAL_VACANT, 5, mine, "was started there"), "not revoked");
+	j = of(JOURNAL_VACANT, 5);
+	ktap_result(journal_may_go_on(&j, mine, &epoch) && journal_may_begin(&j) &&
+		    !journal_may_come(&j, mine, 6), "vacant");
+}
+
+/* A process that has it, for as long as it lives. */
+static void test_lock(void)
+{
+	int ready[2], go[2], refused, locked = 0;
+	struct journal j;
+	char c;
+	pid_t pid;
+
+	unlink(FILE_NAME);
+	if (pipe(ready) || pipe(go))
+		return;
+	pid = fork();
+	if (!pid) {
+		c = !journal_open(&j, FILE_NAME) && !journal_write(&j, mine, 5, JOURNAL_COMES);
+		/* One of its own does not have the lock. */
+		if (!fork()) {
+			close(go[1]);
+			_exit(read(go[0], &c, 1) == 1);
+		}
+		if (write(ready[1], &c, 1) == 1)
+			pause();
+		_exit(1);
+	}
+	locked = read(ready[0], &c, 1) == 1 && c;
+	said[0] = '\0';
+	refused = journal_revoke(FILE_NAME, mine, 5) == -EBUSY && strstr(said, "lives") &&
+		  journal_open(&j, FILE_NAME) == -EBUSY;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ktap_result(locked && refused && !journal_revoke(FILE_NAME, mine, 5), "locked");
+	close(go[1]);
+}
+
 int main(void)
 {
 	struct journal_record r;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(8);
+	ktap_plan(13);
 	test_file(&r);
 	test_damage(&r);
 	test_rules();
+	test_revoke();
+	test_lock();
 	unlink(FILE_NAME);
+	unlink(FILE_NAME ".lock");
 	return ktap_end();
 }

@@ -28,9 +28,17 @@
 #define JOURNAL_B	"/tmp/kuf-kills-b"
 #define STOPPED_US	300000
 
+#define LISTEN_C	"unix:/tmp/kuf-kills-c"
+#define JOURNAL_C	"/tmp/kuf-kills-c-journal"
+#define EPOCH		8	/* of the first offer */
+
 /* What the processes tell each other. */
 static struct {
 	unsigned int runs[2];
+	/* For another destination, which is world's second one as well. */
+	unsigned int runs_c[2];
+	bool another, revoke, c_listens, revoked, tried;
+	int another_err;
 	bool listens, begin, alone;
 	/* At their end; of one that was killed nothing. */
 	bool given_up, paused, resumed, source_ended, destination_ended;
@@ -64,6 +72,23 @@ static void wait_until(bool *flag, unsigned int ms)
 		usleep(1000);
 }
 
+/* The operator tries to give it to another one. */
+static void give_to_another(struct world *w)
+{
+	struct net_address to;
+
+	wait_until(&shared->revoke, 10000);
+	shared->revoked = !journal_revoke(JOURNAL_B, w->out.session, EPOCH) &&
+			  !journal_write(&w->journal[0], w->out.session, EPOCH, JOURNAL_VACANT);
+	set(&shared->tried);
+	if (!shared->revoked)
+		return;
+	outgoing_vacate(&w->out);
+	wait_until(&shared->c_listens, 5000);
+	net_parse(&to, LISTEN_C);
+	shared->another_err = outgoing_to_another(&w->out, &to);
+}
+
 static void be_source(void)
 {
 	static struct world w = {
@@ -74,7 +99,11 @@ static void be_source(void)
 	w.runs = shared->runs;
 	world_listen(&w);
 	wait_until(&shared->begin, 5000);
+	if (shared->another)
+		w.recovers = 0;
 	world_start(&w);
+	if (shared->another && w.out.phase == OUTGOING_CUT)
+		give_to_another(&w);
 	shared->given_up = w.out.given_up;
 	shared->paused = w.paused;
 	shared->resumed = w.resumed;
@@ -84,6 +113,26 @@ static void be_source(void)
 }
 
 /* Until all is there, or nobody is left to bring it. */
+static void receive(struct world *w, bool *listens)
+{
+	world_listen(w);
+	set(listens);
+	if (!world_start(w)) {
+		while (!is_set(&shared->alone) && !w->service_err &&
+		       READ_ONCE(w->ss.end) != STREAM_SOURCE_COMPLETE)
+			usleep(1000);
+		shared->present = world_present(w);
+		shared->wrong = world_wrong(w);
+		shared->service_err = w->service_err;
+	}
+	set(&shared->destination_ended);
+	if (is_set(&shared->alone) || w->ss.end == STREAM_SOURCE_COMPLETE)
+		_exit(0);
+	printf("# the destination says: %s", world_said);
+	fflush(stdout);
+	_exit(0);
+}
+
 static void be_destination(void)
 {
 	static struct world w = {
@@ -93,22 +142,18 @@ static void be_destination(void)
 	};
 
 	w.runs = shared->runs;
-	world_listen(&w);
-	set(&shared->listens);
-	if (!world_start(&w)) {
-		while (!is_set(&shared->alone) && !w.service_err &&
-		       READ_ONCE(w.ss.end) != STREAM_SOURCE_COMPLETE)
-			usleep(1000);
-		shared->present = world_present(&w);
-		shared->wrong = world_wrong(&w);
-		shared->service_err = w.service_err;
-	}
-	set(&shared->destination_ended);
-	if (is_set(&shared->alone) || w.ss.end == STREAM_SOURCE_COMPLETE)
-		_exit(0);
-	printf("# the destination says: %s", world_said);
-	fflush(stdout);
-	_exit(0);
+	receive(&w, &shared->listens);
+}
+
+static void be_another(void)
+{
+	static struct world w = {
+		.part = WORLD_DESTINATION, .listen = LISTEN_C, .mem_size = MEM,
+		.policy = KUF_EAGER, .go_timeout_ms = 1500, .journals = { NULL, JOURNAL_C },
+	};
+
+	w.runs = shared->runs_c;
+	receive(&w, &shared->c_listens);
 }
 
 static pid_t start(void (*be)(void))
@@ -145,7 +190,7 @@ static bool may_begin(const char *path, bool *damaged)
 	u64 epoch = 0;
 
 	memset(session, 0xab, sizeof(session));
-	*damaged = journal_open(&j, path);
+	*damaged = journal_read(&j, path);
 	/* What is not there says nothing about it. */
 	return !*damaged && j.record.owner != JOURNAL_NOBODY &&
 	       !journal_may_go_on(&j, session, &epoch);
@@ -173,7 +218,7 @@ static const char *judge(int victim, int signal)
 	if (ran_b && !b)
 		return "it ran at the destination without a record";
 	/* The same offer must not be taken once more. */
-	if (ran_b && (journal_open(&j, JOURNAL_B) ||
+	if (ran_b && (journal_read(&j, JOURNAL_B) ||
 		      !journal_may_come(&j, session, j.record.epoch)))
 		return "the destination could run it twice";
 	if (signal == SIGSTOP && !shared->source_ended)
@@ -252,13 +297,121 @@ static bool one(u64 number)
 	return !why;
 }
 
+static unsigned int not_given, refused, given;
+
+/* Who has it, by what is recorded, when the first destination was killed? */
+static const char *judge_another(bool ran_b)
+{
+	bool damaged[3], a, b, c;
+	struct journal j;
+	u8 session[PROTO_ID_SIZE];
+
+	memset(session, 0xab, sizeof(session));
+	a = may_begin(JOURNAL_A, &damaged[0]);
+	b = may_begin(JOURNAL_B, &damaged[1]);
+	c = may_begin(JOURNAL_C, &damaged[2]);
+	if (damaged[0] || damaged[1] || damaged[2])
+		return "a damaged journal";
+	if (a + b + c > 1)
+		return "two journals let the VM begin";
+	if (ran_b && (shared->revoked || shared->runs_c[1]))
+		return "what ran was revoked";
+	if (shared->revoked && (shared->another_err || !shared->runs_c[1] || !c ||
+				shared->present != PAGES || shared->wrong))
+		return "another one does not get it";
+	if (shared->revoked && (journal_read(&j, JOURNAL_B) ||
+				j.record.owner != JOURNAL_REVOKED ||
+				!journal_may_come(&j, session, EPOCH)))
+		return "the first one may get it still";
+	if (shared->tried && !shared->revoked && !b)
+		return "not revoked, and did not start";
+	return NULL;
+}
+
+/* The first destination is killed around GO, and was stopped before: it lives then. */
+static bool one_another(u64 number)
+{
+	u64 x = mix(number ^ 0xa17);
+	bool at_frame = x & 3, to_source = x >> 2 & 1, ran_b;
+	struct relay r = {
+		.listen = RELAY, .to = LISTEN, .act = RELAY_CUT, .cuts = 1,
+		.to_source = to_source, .frame = to_source ? 2 + (x >> 8) % 2 : 6 + (x >> 8) % 2,
+		.signal = SIGSTOP, .seed = 1,
+	};
+	bool lives_refused = true;
+	const char *why;
+	pid_t a, b, c;
+
+	memset(shared, 0, sizeof(*shared));
+	shared->runs[0] = 1;
+	shared->another = true;
+	unlink(JOURNAL_A);
+	unlink(JOURNAL_B);
+	unlink(JOURNAL_C);
+	unlink("/tmp/kuf-kills");
+	unlink("/tmp/kuf-kills-c");
+	a = start(be_source);
+	b = start(be_destination);
+	wait_until(&shared->listens, 5000);
+	if (at_frame)
+		r.pid = b;
+	else
+		r.frame = ~0u;
+	relay_start(&r);
+	set(&shared->begin);
+	if (at_frame)
+		wait_until(&r.acted, 5000);
+	else
+		usleep((x >> 16) % 20000);
+	kill(b, SIGSTOP);
+	if (!access(JOURNAL_B, F_OK) && x >> 30 & 1) {
+		u8 session[PROTO_ID_SIZE];
+
+		memset(session, 0xab, sizeof(session));
+		lives_refused = journal_revoke(JOURNAL_B, session, EPOCH) == -EBUSY;
+	}
+	kill(b, SIGKILL);
+	waitpid(b, NULL, 0);
+	ran_b = shared->runs[1];
+	c = start(be_another);
+	set(&shared->revoke);
+	wait_until(&shared->source_ended, 10000);
+	set(&shared->alone);
+	if (!shared->runs_c[1])
+		kill(c, SIGKILL);
+	why = !reap(a, 0, 10000) || !reap(c, 0, 10000) ? "it does not end" : NULL;
+	relay_join(&r);
+	why = why ?: !lives_refused ? "one that lives was revoked" : judge_another(ran_b);
+	not_given += !shared->tried;
+	refused += shared->tried && !shared->revoked;
+	given += shared->revoked;
+	if (why)
+		printf("# another %llu: %s: tried %d, revoked %d, %d; %u %u %u, %llu; %s\n",
+		       (unsigned long long)number, why, shared->tried, shared->revoked,
+		       shared->another_err, shared->runs[0], shared->runs[1], shared->runs_c[1],
+		       (unsigned long long)shared->present, outgoing_phase_name(shared->phase));
+	return !why;
+}
+
+static void test_another(unsigned int nr, u64 first)
+{
+	unsigned int bad = 0;
+	u64 i;
+
+	for (i = first; i < first + nr; i++)
+		bad += !one_another(i);
+	printf("# another: %u not given up, %u started and so refused, %u revoked and given\n",
+	       not_given, refused, given);
+	ktap_result(!bad && refused && given, "another");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int nr = argc > 1 ? atoi(argv[1]) : 24, bad = 0, i, j;
 	u64 first = argc > 2 ? atoll(argv[2]) : 0, n;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(1);
+	ktap_plan(2);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	if (shared == MAP_FAILED)
@@ -275,5 +428,6 @@ int main(int argc, char **argv)
 	for (i = 0, j = 0; i < 4; i++)
 		j += !!outcomes[i / 2][i % 2][1];
 	ktap_result(!bad && j == 4, "rounds");
+	test_another(nr, first);
 	return ktap_end();
 }

@@ -115,7 +115,8 @@ static int offer(void *vm, u64 epoch)
 
 	w->offers++;
 	w->epoch = epoch;
-	return record(w, 0, epoch, JOURNAL_HERE);
+	return record(w, 0, epoch, w->journal[0].record.owner == JOURNAL_VACANT ? JOURNAL_VACANT :
+		      JOURNAL_HERE);
 }
 
 static int give_up(void *vm, u64 epoch)
