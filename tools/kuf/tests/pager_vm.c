@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guests whose memory comes from kuf pager, a process of its own, which is killed, stopped
+ * and started again in the middle of their work: they end right, and each page came once.
+ *
+ * Arguments: tiny (a guest of some bytes), linux, or two (Linux guests at once, from one
+ * file and one pager).
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "chain.h"
+#include "guest.h"
+#include "kuf.h"
+
+#define TINY		"/tmp/kuf-tiny"
+#define CONTROL		"/tmp/kuf-control"
+#define PAGER		"/tmp/kuf-pager"
+#define SAVED		"/tmp/kuf-saved"
+#define DISK_SAVED	"/tmp/kuf-disk-saved"
+#define DISK_TWO	"/tmp/kuf-disk-two"
+#define GENERATIONS	16
+#define PATIENCE_S	120
+
+/*
+ * As in policy.c: writes to pages from 16 to 24 MiB what depends on their address, prints
+ * '!', reads a port for a while, and checks the pages.
+ */
+static const char code[] =
+"\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a\x89\x07\x89\x87\xfc\x0f\x00\x00\x81\xc7"
+"\x00\x10\x00\x00\x81\xff\x00\x00\x80\x01\x72\xe3\x66\xba\xf8\x03\xb0\x21\xee\xb9\x30\x75"
+"\x00\x00\x66\xba\x33\x03\xec\x49\x75\xfc\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a"
+"\x39\x07\x75\x1e\x39\x87\xfc\x0f\x00\x00\x75\x16\x81\xc7\x00\x10\x00\x00\x81\xff\x00\x00"
+"\x80\x01\x72\xdf\x66\xba\x01\x05\xb0\x00\xee\xf4\x66\xba\x01\x05\xb0\x01\xee\xf4";
+
+static struct test_run run, second, pager, other;
+static struct chain saved_chain;
+static unsigned int killed;
+
+static bool ended(const struct test_run *r, int status)
+{
+	return WIFEXITED(r->status) && WEXITSTATUS(r->status) == status;
+}
+
+static void result(bool ok, const char *name)
+{
+	if (!ok) {
+		test_show(&run);
+		test_show(&second);
+		test_show(&pager);
+	}
+	ktap_result(ok, "%s", name);
+}
+
+static void execute(struct test_run *r, const char *const *args)
+{
+	char *argv[16] = { TEST_KUF };
+	int n;
+
+	for (n = 0; args[n]; n++)
+		argv[n + 1] = (char *)args[n];
+	test_start(r, argv);
+	test_finish(r);
+}
+
+static bool clean(const char *console)
+{
+	return !strstr(console, "BUG:") && !strstr(console, "WARNING:") &&
+	       !strstr(console, "Oops") && !strstr(console, "Call Trace") &&
+	       !strstr(console, "guest: FAILED");
+}
+
+static bool has_ended(const struct test_run *r)
+{
+	siginfo_t info = {};
+
+	return waitid(P_PID, r->pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid;
+}
+
+static bool start_pager(void)
+{
+	char *argv[8] = { TEST_KUF, "pager", "--listen=" PAGER };
+
+	test_start(&pager, argv);
+	return test_wait_said(&pager, "pager: at " PAGER);
+}
+
+/* How it ended, and what it said, is looked at by who started it. */
+static void end_pager(int how)
+{
+	kill(pager.pid, how);
+	test_finish(&pager);
+}
+
+static bool restart_pager(int how)
+{
+	if (has_ended(&run))
+		return false;
+	end_pager(how);
+	killed++;
+	/* Away for a while: guests wait. */
+	usleep(100000);
+	return start_pager();
+}
+
+static void start_restore(struct test_run *r, const char *policy, const char *disk,
+			  const char *control)
+{
+	char *argv[16] = { TEST_KUF, "restore", SAVED, (char *)policy, "--pager=unix:" PAGER,
+			 "--pager-timeout=100", "--timeout=300" };
+	int n = 7;
+
+	if (disk)
+		argv[n++] = (char *)disk;
+	if (control)
+		argv[n++] = (char *)control;
+	test_start(r, argv);
+}
+
+/* Of how many pagers the VM's memory came, and whether all of it was counted. */
+static bool counted(const struct test_run *r, const char *name)
+{
+	long long pagers = test_number(r, "lazy: pagers "), rest;
+
+	rest = test_number(r, "not counted by those that died: ");
+	printf("# %s: %.1f s, %lld pages filled by %lld pagers, %lld of them not counted\n", name,
+	       r->seconds, test_number(r, "lazy: "), pagers, rest);
+	/* Those that were killed had no more than a round that they had not told of. */
+	return strstr(r->said, " 0 wrong") && strstr(r->said, "failed 0") && pagers >= 1 &&
+	       rest >= 0 && rest <= 160ll * killed;
+}
+
+/* kuf status notices within seconds; the guest does not. */
+static bool pager_is_silent(const char *control)
+{
+	const char *const args[] = { "status", control, NULL };
+	time_t end = time(NULL) + PATIENCE_S;
+
+	do {
+		execute(&other, args);
+		if (strstr(other.console, "does not answer: process "))
+			return true;
+		usleep(200000);
+	} while (time(NULL) < end && !has_ended(&run));
+	return false;
+}
+
+static void save_tiny(void)
+{
+	char *vm[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+		       "--timeout=60", "--control=" CONTROL };
+	const char *const save[] = { "save", CONTROL, SAVED, NULL };
+
+	test_make_tiny(TINY, code, sizeof(code) - 1);
+	test_start(&run, vm);
+	test_wait_for(&run, "!");
+	execute(&other, save);
+	test_finish(&run);
+	result(ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK), "save-tiny");
+}
+
+static void test_tiny(void)
+{
+	unsigned int i;
+	bool ok;
+
+	save_tiny();
+	killed = 0;
+	ok = start_pager();
+	start_restore(&run, "--policy=lazy", NULL, NULL);
+	ok = ok && test_wait_said(&run, "the guest runs");
+	/* At any moment until the guest has ended; at least one is in its way. */
+	for (i = 0; i < 6 && restart_pager(i == 3 ? SIGTERM : SIGKILL); i++)
+		usleep(150000 * (i + 1));
+	test_finish(&run);
+	end_pager(SIGTERM);
+	ok = ok && killed && ended(&run, KUF_EXIT_OK) && ended(&pager, KUF_EXIT_OK);
+	result(counted(&run, "tiny") && ok && test_number(&run, "lazy: ") >= 2048, "tiny-killed");
+
+	/* Nobody comes any more. */
+	killed = 0;
+	ok = start_pager();
+	{
+		char *argv[16] = { TEST_KUF, "restore", SAVED, "--policy=lazy",
+				 "--pager=unix:" PAGER, "--pager-timeout=1", "--timeout=100" };
+
+		test_start(&run, argv);
+	}
+	ok = ok && test_wait_said(&run, "the guest runs");
+	end_pager(SIGKILL);
+	test_finish(&run);
+	result(ok && ended(&run, KUF_EXIT_PAGER) &&
+	       strstr(run.said, "no pager came to " PAGER " in 1 s (--pager-timeout)"),
+	       "tiny-no-pager");
+}
+
+/* A Linux guest in the middle of its work. */
+static bool save_linux(void)
+{
+	char append[320];
+	char *vm[16] = { TEST_KUF, "run", "--kernel=" TEST_KERNEL, "--initrd=" TEST_INITRD,
+		       append, "--mem=96M", "--timeout=300", "--disk=" TEST_DISK,
+		       "--control=" CONTROL };
+	const char *const save[] = { "save", CONTROL, SAVED, NULL };
+	bool ok;
+
+	unlink(SAVED);
+	test_make_initrd();
+	test_make_disk();
+	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(1), GENERATIONS);
+	test_start(&run, vm);
+	ok = test_wait_for(&run, "generation 2.");
+	execute(&other, save);
+	test_finish(&run);
+	memset(&saved_chain, 0, sizeof(saved_chain));
+	ok = ok && ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK) &&
+	     chain_read(&saved_chain, run.console) && saved_chain.generation < GENERATIONS &&
+	     clean(run.console) && test_copy(TEST_DISK, DISK_SAVED);
+	printf("# saved in generation %u after %.1f s\n", saved_chain.generation, run.seconds);
+	result(ok, "save-linux");
+	return ok;
+}
+
+/* It is the one that was saved, and went on where it was, and did all of its work. */
+static bool guest_is_right(const struct test_run *r)
+{
+	struct chain chain = saved_chain;
+
+	return ended(r, KUF_EXIT_OK) && strstr(r->console, "guest: ok") && clean(r->console) &&
+	       !strstr(r->console, "guest: up") && chain_read(&chain, r->console) &&
+	       chain.generation == GENERATIONS;
+}
+
+static void test_linux(void)
+{
+	unsigned int i;
+	bool ok;
+
+	test_copy(DISK_SAVED, TEST_DISK);
+	killed = 0;
+	ok = start_pager();
+	start_restore(&run, "--policy=lazy", "--disk=" TEST_DISK, "--control=" CONTROL);
+	ok = ok && test_wait_said(&run, "the guest runs");
+	for (i = 0; ok && i < 5; i++) {
+		usleep(200000 * i);
+		ok = restart_pager(SIGKILL);
+	}
+	kill(pager.pid, SIGSTOP);
+	ok = ok && pager_is_silent(CONTROL);
+	kill(pager.pid, SIGCONT);
+	ok = ok && restart_pager(SIGTERM);
+	test_finish(&run);
+	end_pager(SIGTERM);
+	result(counted(&run, "linux") && ok && guest_is_right(&run) && test_disk_written() &&
+	       strstr(run.said, "does not answer: is it stopped") && ended(&pager, KUF_EXIT_OK) &&
+	       test_number(&run, "lazy: pagers ") == killed + 1, "linux-killed");
+}
+
+/* From one file, with one pager, which is killed as well. */
+static void test_two(void)
+{
+	unsigned int i;
+	bool ok;
+
+	test_copy(DISK_SAVED, TEST_DISK);
+	test_copy(DISK_SAVED, DISK_TWO);
+	killed = 0;
+	ok = start_pager();
+	start_restore(&run, "--policy=lazy", "--disk=" TEST_DISK, NULL);
+	start_restore(&second, "--policy=background", "--disk=" DISK_TWO, NULL);
+	ok = test_wait_said(&run, "the guest runs") && test_wait_said(&second, "the guest runs") &&
+	     ok;
+	for (i = 0; ok && i < 3; i++) {
+		usleep(300000 * i);
+		ok = restart_pager(SIGKILL);
+	}
+	test_finish(&run);
+	test_finish(&second);
+	end_pager(SIGTERM);
+	ok = counted(&run, "two, lazy") && ok;
+	ok = counted(&second, "two, background") && ok;
+	result(ok && guest_is_right(&run) && guest_is_right(&second) && test_disk_written(), "two");
+}
+
+int main(int argc, char **argv)
+{
+	bool tiny = argc == 2 && !strcmp(argv[1], "tiny");
+	bool linux_guest = argc == 2 && !strcmp(argv[1], "linux");
+	bool two = argc == 2 && !strcmp(argv[1], "two");
+
+	if (!tiny && !linux_guest && !two) {
+		printf("Bail out! usage: kuf_pager_vm_test tiny|linux|two\n");
+		return 1;
+	}
+	ktap_plan(tiny ? 3 : 2);
+	if (tiny)
+		test_tiny();
+	else if (!save_linux())
+		ktap_result(false, "%s", argv[1]);
+	else if (two)
+		test_two();
+	else
+		test_linux();
+	return ktap_end();
+}
