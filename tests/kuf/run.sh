@@ -78,6 +78,8 @@ for t in "${tests[@]}"; do
 	args=()
 	[[ $t != hostile_test ]] || args=("$here/corpus")
 	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$ROUNDS"})
+	# These take a second or two each.
+	[[ $t != pagerd_kills_test ]] || args=(${ROUNDS:+"$((ROUNDS / 4 + 1))"})
 	try "$t" "$out/plain/kuf_$t" "${args[@]}"
 	try "$t-sanitized" "$out/san/kuf_$t" "${args[@]}"
 done
@@ -89,6 +91,18 @@ corpus()
 	"$out/plain/kuf_corpus" "$out/corpus" && diff -r "$here/corpus" "$out/corpus"
 }
 try corpus corpus
+
+# A pager that lets one VM have all before others have a look must be noticed.
+unfair()
+{
+	local said
+	said=$("$out/plain/kuf_pagerd_unfair_test" fairness) && return 1
+	echo "$said"
+	grep -q '^not ok .* fairness-background' <<<"$said" &&
+		(($(sed -n 's/^# .* each before \([0-9]*\) others.*/\1/p' <<<"$said" | head -n 1) > 95))
+}
+try pagerd-unfair-control unfair
+
 try manual-commands check_manual
 try manual-options check_options
 try plot draw
@@ -107,6 +121,11 @@ try recover-address fails 2 'tcp:HOST:PORT' "$kuf" recover "$out/none" nowhere
 echo "no journal" >"$out/bad"
 try journal-of-others fails 1 'name another file' "$kuf" recv --listen=unix:"$out/at" --journal="$out/bad"
 try status-usage fails 2 'usage: kuf status' "$kuf" status
+try pager-usage fails 2 'listen=SOCKET is needed' "$kuf" pager
+try pager-bandwidth fails 2 'bandwidth=1: bytes a second' "$kuf" pager --listen=/none --bandwidth=1
+try pager-max-vms fails 2 'max-vms=0: a number from 1 to 1024' "$kuf" pager --listen=/none --max-vms=0
+try pager-nowhere fails 1 'listen=/none/at: its directory' "$kuf" pager --listen=/none/at
+try pager-no-socket fails 1 'something that is no socket' "$kuf" pager --listen="$out/bad"
 # A machine with a KVM of ours is not to be expected here, and one without must be told so.
 doctor()
 {

@@ -225,8 +225,27 @@ static int hear(int fd, struct packet *packet, int timeout_ms, int stop)
 	return err ?: packet_check(packet, len);
 }
 
+/* What it says to HELLO.  It may be stopped: that is told before it was waited for. */
+static int hear_answer(struct pager *p, int fd, pid_t pid, struct packet *packet, int timeout_ms)
+{
+	bool patient = timeout_ms < 0 || timeout_ms > SILENT_MS;
+	struct remote *r = p->remote;
+	int err;
+
+	err = hear(fd, packet, patient ? SILENT_MS : timeout_ms, p->server.stop);
+	if (err != -ETIMEDOUT || !patient)
+		return err;
+	kuf_say("the pager at %s (process %d) does not answer: is it stopped (SIGCONT)?",
+		config_of(p)->path, pid);
+	pthread_mutex_lock(&r->lock);
+	r->state = REMOTE_SILENT;
+	r->pid = pid;
+	pthread_mutex_unlock(&r->lock);
+	return hear(fd, packet, timeout_ms < 0 ? -1 : timeout_ms - SILENT_MS, p->server.stop);
+}
+
 /* With a pager that may serve: until it has said that it will. */
-static int agree(struct pager *p, int fd, int timeout_ms)
+static int agree(struct pager *p, int fd, pid_t pid, int timeout_ms)
 {
 	struct remote *r = p->remote;
 	struct packet packet;
@@ -234,7 +253,7 @@ static int agree(struct pager *p, int fd, int timeout_ms)
 
 	err = say_hello(p, fd);
 	if (!err)
-		err = hear(fd, &packet, timeout_ms, p->server.stop);
+		err = hear_answer(p, fd, pid, &packet, timeout_ms);
 	if (err == -ECANCELED)
 		return err;
 	if (err == -ETIMEDOUT)
@@ -264,7 +283,7 @@ static int attempt(struct pager *p, int timeout_ms)
 	if (!err)
 		err = prepare(p);
 	if (!err)
-		err = agree(p, fd, timeout_ms);
+		err = agree(p, fd, pid, timeout_ms);
 	if (err) {
 		if (fd >= 0)
 			close(fd);
@@ -391,6 +410,7 @@ static int replace(struct pager *p)
 		err = attempt(p, ms_until(end));
 		if (!err || err == -ECANCELED)
 			break;
+		set_state(r, REMOTE_GONE);
 		if (strcmp(said, r->why))
 			kuf_error(err, "%s", r->why);
 		strcpy(said, r->why);

@@ -137,6 +137,14 @@ static bool counted(const struct test_run *r, const char *name)
 	       rest >= 0 && rest <= 160ll * killed;
 }
 
+static bool pager_serves(void)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "the pager (process %d) serves", pager.pid);
+	return test_wait_said(&run, text);
+}
+
 /* kuf status notices within seconds; the guest does not. */
 static bool pager_is_silent(const char *control)
 {
@@ -252,6 +260,8 @@ static void test_linux(void)
 		usleep(200000 * i);
 		ok = restart_pager(SIGKILL);
 	}
+	/* Earlier than that it would be one that never came. */
+	ok = ok && pager_serves();
 	kill(pager.pid, SIGSTOP);
 	ok = ok && pager_is_silent(CONTROL);
 	kill(pager.pid, SIGCONT);

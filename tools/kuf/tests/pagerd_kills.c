@@ -13,10 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "fakevm.h"
 #include "file.h"
 #include "guest.h"
@@ -77,13 +80,20 @@ static pid_t start_pager(const char *user)
 	return pid;
 }
 
-/* It listens. */
+/* It listens; not the one before, whose socket may be there still. */
 static void await_pager(void)
 {
-	int i;
+	struct sockaddr_un address;
+	int i, fd, err = -1;
 
-	for (i = 0; i < 10000 && access(SOCKET, F_OK); i++)
-		usleep(1000);
+	control_address(&address, SOCKET);
+	for (i = 0; i < 20000 && err; i++) {
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		err = connect(fd, (struct sockaddr *)&address, sizeof(address));
+		close(fd);
+		if (err)
+			usleep(1000);
+	}
 }
 
 static int end_pager(pid_t pid, int how)
@@ -378,6 +388,22 @@ static void test_stopped(void)
 	     saved_page_is(1, 51, page_of(&fakes[0], 51));
 	ktap_result(ok, "stopped");
 
+	/* One that is stopped before it has taken the VM in. */
+	end_pager(pager, SIGKILL);
+	ok = ok && becomes(REMOTE_GONE);
+	pager = start_pager(NULL);
+	await_pager();
+	kill(pager, SIGSTOP);
+	ok = ok && begin_touch(&t, 61);
+	if (becomes(REMOTE_SILENT)) {
+		remote_get_status(&fakes[0].pager, &s);
+		ok = ok && s.pid == pager && !t.done;
+	}
+	kill(pager, SIGCONT);
+	ok = ok && !pthread_join(t.thread, NULL) && becomes(REMOTE_SERVES) &&
+	     saved_page_is(1, 61, page_of(&fakes[0], 61));
+	ktap_result(ok, "stopped-early");
+
 	/* Stopped and killed: its successor goes on. */
 	kill(pager, SIGSTOP);
 	ok = begin_touch(&t, 52);
@@ -387,7 +413,7 @@ static void test_stopped(void)
 	pager = start_pager(NULL);
 	ok = ok && !pthread_join(t.thread, NULL) && becomes(REMOTE_SERVES);
 	remote_get_status(&fakes[0].pager, &s);
-	ok = ok && s.pid == pager && s.pagers == 2 && saved_page_is(1, 52, page_of(&fakes[0], 52));
+	ok = ok && s.pid == pager && s.pagers == 3 && saved_page_is(1, 52, page_of(&fakes[0], 52));
 	ok = !fakevm_stop(&fakes[0]) && ok && !wrong_pages(&fakes[0]);
 	fakevm_destroy(&fakes[0]);
 	end_pager(pager, SIGKILL);
@@ -614,7 +640,7 @@ int main(int argc, char **argv)
 		printf("Bail out! no " FILE_NAME "\n");
 		return 1;
 	}
-	ktap_plan(12 + rounds);
+	ktap_plan(13 + rounds);
 	test_half_saved();
 	test_refused();
 	test_stopped();
