@@ -113,6 +113,10 @@ try plot-refuses-empty-files fails 1 'no pages' "$kuf" plot "$out/bad" "$out/bad
 try plot-says-what-is-missing fails 1 'apt-get install gnuplot' env PATH=/none "$kuf" plot "$out/trace" "$out/bad.png"
 try status-of-nobody fails 1 'No such file' "$kuf" status "$out/none"
 try recover-of-nobody fails 1 'No such file' "$kuf" recover "$out/none"
+try poison-of-nobody fails 1 'No such file' "$kuf" poison "$out/none" 0x1000
+try poison-usage fails 2 'usage: kuf poison' "$kuf" poison "$out/none"
+try poison-pages fails 2 'GPA and LEN are multiples of 4096' "$kuf" poison "$out/none" 0x1000 0x1001
+try poison-number fails 2 'GPA=-4096: a number' "$kuf" poison "$out/none" -- -4096
 try recover-usage fails 2 'SOCKET is needed' "$kuf" recover
 try recover-revoke-alone fails 2 'only with --to-another' "$kuf" recover "$out/none" --revoke=/
 try recover-no-journal fails 2 'No such file' "$kuf" recover "$out/none" --to-another=unix:/x --revoke="$out/none"

@@ -147,11 +147,26 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 	if (w->bad_page && gpa / PAGE_SIZE <= w->bad_page &&
 	    w->bad_page < (gpa + len) / PAGE_SIZE)
 		return -EIO;
+	if (READ_ONCE(w->lost_page) && gpa / PAGE_SIZE <= w->lost_page &&
+	    w->lost_page < (gpa + len) / PAGE_SIZE)
+		return -EHWPOISON;
+	if (w->broken && gpa == w->broken_page * PAGE_SIZE && len == PAGE_SIZE) {
+		*ptr = (void *)w->broken;
+		return 0;
+	}
 	if (w->changing_page && gpa == w->changing_page * PAGE_SIZE && len == PAGE_SIZE &&
 	    __atomic_fetch_add(&w->reads, 1, __ATOMIC_RELAXED))
 		offset += 2 * PAGE_SIZE;
 	*ptr = w->source.area + offset;
 	return 0;
+}
+
+static void lose_page(void *opaque, const void *ptr)
+{
+	struct world *w = opaque;
+
+	w->found += ptr == w->broken;
+	__atomic_store_n(&w->lost_page, w->broken_page, __ATOMIC_RELAXED);
 }
 
 static void init_source(struct world *w)
@@ -167,6 +182,7 @@ static void init_source(struct world *w)
 		.origin = {
 			.mem = &w->source,
 			.map = map_source,
+			.lost = lose_page,
 			.opaque = w,
 			.latency_ns = w->latency_ns,
 			.bandwidth = w->bandwidth,
@@ -268,6 +284,8 @@ static void create_context(struct world *w)
 	w->ss.fault = w->fault;
 	if (w->timeout_ms)
 		w->ss.timeout_ms = w->timeout_ms;
+	if (w->prepare)
+		w->prepare(w);
 	if (kuf_set_source(w->k, stream_source_ops(), &w->ss) || kuf_set_policy(w->k, &policy))
 		die("kuf_set_source");
 }

@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Poison on any host, with a KVM that only takes note of it: memory that breaks is
+ * noticed and nobody dies, what is saved of it makes sense, and it moves with the VM.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "abi.h"
+#include "dma.h"
+#include "guard.h"
+#include "guest.h"
+#include "state.h"
+#include "world.h"
+
+#define UNIX		"unix:/tmp/kuf-poison-host"
+#define MEM		MIN_MEM
+#define FUZZ		20000
+#define FEATURES	(KVM_USERFAULT_FEATURE_ACCESS | KVM_USERFAULT_FEATURE_POISON | \
+			 KVM_USERFAULT_FEATURE_POISON_INJECT)
+
+static struct world world;
+static struct machine machine;
+
+/* Two pages, of which the second is beyond the end of its file. */
+static u8 *pages;
+
+static void report(bool ok, const char *name)
+{
+	if (!ok)
+		printf("# said: %s# source %d, service %d, end %d\n", world_said,
+		       world.source_err, world.service_err, world.ss.end);
+	ktap_result(ok, "%s", name);
+	world_said[0] = '\0';
+}
+
+/*
+ * KVM.
+ */
+
+static int vm_fd;	/* anything that is open */
+static u64 offered;
+static unsigned int nr_set, nr_clear, nr_busy;
+static int kvm_error;
+
+int __real_ioctl(int fd, unsigned long request, ...);
+
+static int poison_ioctl(struct kvm_userfault_range *range)
+{
+	if (nr_busy) {
+		nr_busy--;
+		errno = EBUSY;
+		return -1;
+	}
+	if (kvm_error) {
+		errno = kvm_error;
+		return -1;
+	}
+	nr_set += range->flags == KVM_USERFAULT_POISON_SET;
+	nr_clear += range->flags == KVM_USERFAULT_POISON_CLEAR;
+	range->gpa += range->size;
+	range->size = 0;
+	return 0;
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (fd != vm_fd)
+		return __real_ioctl(fd, request, arg);
+	switch (request) {
+	case KVM_CHECK_EXTENSION:
+		return (uintptr_t)arg == KVM_CAP_USERFAULT ? !!offered : (int)offered;
+	case KVM_ENABLE_CAP:
+		return 0;
+	case KVM_USERFAULT_POISON:
+		return poison_ioctl(arg);
+	default:
+		errno = ENOTTY;
+		return -1;
+	}
+}
+
+/*
+ * Guards.
+ */
+
+static void make_pages(void)
+{
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, 2 * PAGE_SIZE)) {
+		printf("Bail out! memfd\n");
+		exit(1);
+	}
+	pages = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	memset(pages, 0x5a, 2 * PAGE_SIZE);
+	if (ftruncate(fd, PAGE_SIZE))
+		exit(1);
+	close(fd);
+}
+
+static int read_second(void *arg)
+{
+	READ_ONCE(pages[PAGE_SIZE + 77]);
+	return 0;
+}
+
+static int nest(void *arg)
+{
+	int *calls = arg;
+	u8 byte;
+
+	++*calls;
+	if (guard_copy(&byte, pages + PAGE_SIZE, 1) != -EHWPOISON ||
+	    guard_copy(&byte, pages, 1) || byte != 0x5a)
+		return -EINVAL;
+	++*calls;
+	read_second(NULL);
+	++*calls;
+	return 0;
+}
+
+static void *copy_often(void *arg)
+{
+	u8 page[2 * PAGE_SIZE];
+	unsigned long bad = 0;
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		bad += guard_copy(page, pages, PAGE_SIZE) != 0;
+		bad += guard_copy(page, pages, 2 * PAGE_SIZE) != -EHWPOISON;
+	}
+	return (void *)bad;
+}
+
+static bool many_threads(void)
+{
+	pthread_t threads[4];
+	void *bad;
+	bool ok = true;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, copy_often, NULL);
+	for (i = 0; i < 4; i++) {
+		pthread_join(threads[i], &bad);
+		ok &= !bad;
+	}
+	return ok;
+}
+
+static void send_sigbus(int code, void *address)
+{
+	siginfo_t info = { .si_signo = SIGBUS, .si_code = code };
+
+	info.si_addr = address;
+	syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &info);
+}
+
+/* Not foreseen: that is the end, as ever. */
+static bool kills(void (*act)(void))
+{
+	struct rlimit none = {};
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &none);
+		act();
+		_exit(0);
+	}
+	return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
+	       WTERMSIG(status) == SIGBUS;
+}
+
+static void read_unguarded(void)
+{
+	guard_call(nest, &(int){ 0 }, NULL);
+	read_second(NULL);
+}
+
+static void send_unguarded(void)
+{
+	send_sigbus(BUS_MCEERR_AR, pages);
+}
+
+static void send_other(void)
+{
+	guard_run_begin();
+	send_sigbus(BUS_ADRALN, pages);
+}
+
+static void test_guards(void)
+{
+	u8 page[PAGE_SIZE];
+	void *broken = NULL;
+	int calls = 0;
+
+	report(!guard_copy(page, pages, PAGE_SIZE) && page[PAGE_SIZE - 1] == 0x5a &&
+	       guard_copy(page, pages + PAGE_SIZE, PAGE_SIZE) == -EHWPOISON &&
+	       guard_copy(pages + PAGE_SIZE, page, 1) == -EHWPOISON &&
+	       !guard_copy(page, pages, PAGE_SIZE), "guard-copy");
+	report(guard_call(read_second, NULL, &broken) == -EHWPOISON &&
+	       broken == pages + PAGE_SIZE + 77, "guard-address");
+	report(guard_call(nest, &calls, &broken) == -EHWPOISON && calls == 2, "guard-nested");
+	report(many_threads(), "guard-threads");
+	report(kills(read_unguarded) && kills(send_unguarded) && kills(send_other),
+	       "guard-ends");
+
+	guard_run_begin();
+	send_sigbus(BUS_MCEERR_AR, pages + 5);
+	report(guard_run_end() == pages + 5, "guard-run");
+	/* One of before, and memory that nobody came to so far, are nothing. */
+	guard_run_begin();
+	send_sigbus(BUS_MCEERR_AO, pages);
+	report(!guard_run_end(), "guard-run-none");
+}
+
+/*
+ * A machine's poison.
+ */
+
+static void make_machine(u64 features)
+{
+	machine_init(&machine);
+	machine.vm = (struct vm){ .fd = vm_fd, .kvm_fd = -1 };
+	pthread_mutex_init(&machine.vm.lock, NULL);
+	if (mem_create(&machine.vm.mem, MEM_SHMEM, MEM, -1))
+		exit(1);
+	offered = features;
+	nr_set = 0;
+	nr_clear = 0;
+}
+
+static void free_machine(void)
+{
+	pager_release(&machine.pager);
+	mem_destroy(&machine.vm.mem);
+	free(machine.poisoned);
+	machine.poisoned = NULL;
+}
+
+static int read_page(u64 page)
+{
+	static u8 to[PAGE_SIZE];
+
+	return dma_read_page(&machine.vm, page * PAGE_SIZE, to);
+}
+
+static void test_machine(void)
+{
+	struct vm *vm = &machine.vm;
+	void *p;
+
+	make_machine(FEATURES);
+	report(!machine_start_pager(&machine, NULL) && !vm_poisoned(vm) && !read_page(7) &&
+	       !vm_poison(vm, 7 * PAGE_SIZE, 2 * PAGE_SIZE) && vm_poisoned(vm) == 2 &&
+	       nr_set == 1 && read_page(7) == -EHWPOISON && !read_page(9) &&
+	       dma_map(vm, 6 * PAGE_SIZE, 4 * PAGE_SIZE, true, &p) == -EHWPOISON, "machine");
+	report(vm_poison(vm, 1, PAGE_SIZE) == -EINVAL && vm_poison(vm, 0, 0) == -EINVAL &&
+	       vm_poison(vm, 0, 100) == -EINVAL &&
+	       vm_poison(vm, MEM, PAGE_SIZE) == -EFAULT &&
+	       vm_poison(vm, ~0ull << 12, PAGE_SIZE) == -EFAULT &&
+	       vm_poison(vm, PAGE_SIZE, ~0ull << 12) == -EFAULT && vm_poisoned(vm) == 2,
+	       "machine-ranges");
+	/* Pages are zero when they are usable again. */
+	vm->mem.area[7 * PAGE_SIZE] = 1;
+	report(!vm_unpoison(vm, 0, 8 * PAGE_SIZE) && vm_poisoned(vm) == 1 && nr_clear == 1 &&
+	       !read_page(7) && !vm->mem.area[7 * PAGE_SIZE], "machine-clear");
+	nr_busy = 3;
+	report(!vm_poison(vm, 7 * PAGE_SIZE, PAGE_SIZE) && !nr_busy, "machine-busy");
+	kvm_error = ENOSPC;
+	report(vm_poison(vm, 90 * PAGE_SIZE, PAGE_SIZE) == -ENOSPC &&
+	       world_heard("room for 4096 ranges") && !read_page(90), "machine-full");
+	kvm_error = 0;
+	/* What is behind a page is gone. */
+	if (ftruncate(vm->mem.fd, MEM - 2 * PAGE_SIZE))
+		exit(1);
+	report(read_page(MEM / PAGE_SIZE - 1) == -EHWPOISON &&
+	       world_heard("the guest's page at 0x3fff000 is lost") &&
+	       vm_poisoned(vm) == 3 && read_page(MEM / PAGE_SIZE - 1) == -EHWPOISON &&
+	       !vm->stopped, "machine-breaks");
+	report(vm_lost(vm, pages) == -EFAULT && world_heard("and not the guest's"),
+	       "machine-elsewhere");
+	free_machine();
+}
+
+/* An older kernel: all as ever, but there is no poison, and broken memory is the end. */
+static void test_without(u64 features, const char *name)
+{
+	struct poison_list *list = calloc(1, sizeof(*list) + sizeof(list->ranges[0]));
+	struct vm *vm = &machine.vm;
+	bool ok;
+
+	make_machine(features);
+	ok = !machine_start_pager(&machine, NULL) && !vm_poisoned(vm) && !read_page(7) &&
+	     vm_poison(vm, 0, PAGE_SIZE) == -EOPNOTSUPP && world_heard("FEATURE_POISON");
+	if (ftruncate(vm->mem.fd, 0))
+		exit(1);
+	ok = ok && read_page(3) == -EHWPOISON && vm->stopped &&
+	     vm->exit_code == KUF_EXIT_FAILED;
+	free_machine();
+	make_machine(features);
+	list->nr = 1;
+	list->ranges[0] = (struct poison_range){ PAGE_SIZE, PAGE_SIZE };
+	machine.poisoned = list;
+	ok = ok && machine_start_pager(&machine, NULL) == -EOPNOTSUPP && !nr_set;
+	free_machine();
+	report(ok, name);
+}
+
+/*
+ * What is saved.
+ */
+
+
+static const struct {
+	const char *name;
+	unsigned int nr;
+	struct poison_range ranges[3];
+	bool good;
+} lists[] = {
+	{ "one", 1, { { 0, PAGE_SIZE } }, true },
+	{ "two", 2, { { 0, PAGE_SIZE }, { 2 * PAGE_SIZE, MEM - 2 * PAGE_SIZE } }, true },
+	{ "all", 1, { { 0, MEM } }, true },
+	{ "adjoin", 2, { { 0, PAGE_SIZE }, { PAGE_SIZE, PAGE_SIZE } } },
+	{ "overlap", 2, { { 0, 2 * PAGE_SIZE }, { PAGE_SIZE, PAGE_SIZE } } },
+	{ "descend", 2, { { 4 * PAGE_SIZE, PAGE_SIZE }, { PAGE_SIZE, PAGE_SIZE } } },
+	{ "twice", 2, { { 4 * PAGE_SIZE, PAGE_SIZE }, { 4 * PAGE_SIZE, PAGE_SIZE } } },
+	{ "empty", 1, { { PAGE_SIZE, 0 } } },
+	{ "odd", 1, { { PAGE_SIZE + 8, PAGE_SIZE } } },
+	{ "odd-length", 1, { { PAGE_SIZE, PAGE_SIZE + 1 } } },
+	{ "beyond", 1, { { MEM, PAGE_SIZE } } },
+	{ "too-long", 1, { { PAGE_SIZE, MEM } } },
+	{ "wraps", 1, { { ~0ull << 12, 2 * PAGE_SIZE } } },
+	{ "third", 3, { { 0, PAGE_SIZE }, { 2 * PAGE_SIZE, PAGE_SIZE }, { 1, 1 } } },
+};
+
+static void test_lists(void)
+{
+	const struct state_group *g = &state_poison;
+	unsigned int i, bad = 0;
+	int err;
+
+	make_machine(FEATURES);
+	for (i = 0; i < ARRAY_SIZE(lists); i++) {
+		err = g->load(&machine, 0, lists[i].ranges,
+			      lists[i].nr * sizeof(struct poison_range));
+		if (!err != lists[i].good || !machine.poisoned != !lists[i].good) {
+			printf("# list %s: %d\n", lists[i].name, err);
+			bad++;
+		}
+		free(machine.poisoned);
+		machine.poisoned = NULL;
+	}
+	bad += !g->load(&machine, 0, lists[0].ranges, sizeof(struct poison_range) + 1);
+	report(!bad && g->optional && g->max == 4096 * sizeof(struct poison_range), "lists");
+	free_machine();
+}
+
+/* Saved, loaded, and saved again it is the same; it is told to KVM on the way. */
+static void test_saved(void)
+{
+	const struct state_group *g = &state_poison;
+	static u8 saved[POISON_RANGES_MAX * sizeof(struct poison_range)], again[sizeof(saved)];
+	int n, m, i;
+
+	make_machine(FEATURES);
+	n = machine_start_pager(&machine, NULL);
+	report(!n && g->save(&machine, 0, saved) == 0, "saved-none");
+	for (i = 0; i < 300; i++)
+		n |= vm_poison(&machine.vm, (i * 3 + i / 100) * PAGE_SIZE, PAGE_SIZE);
+	n = n ?: g->save(&machine, 0, saved);
+	free_machine();
+
+	make_machine(FEATURES);
+	m = g->load(&machine, 0, saved, n) ?: machine_start_pager(&machine, NULL);
+	report(n > 200 * (int)sizeof(struct poison_range) && !m &&
+	       nr_set == n / sizeof(struct poison_range) && vm_poisoned(&machine.vm) == 300 &&
+	       g->save(&machine, 0, again) == n && !memcmp(saved, again, n), "saved-again");
+	free_machine();
+}
+
+/* Whatever is in the file. */
+static void test_fuzz(void)
+{
+	struct poison_range r[8];
+	unsigned int i, j, nr, good = 0;
+	u64 at;
+
+	make_machine(FEATURES);
+	srandom(1);
+	for (i = 0; i < FUZZ; i++) {
+		nr = random() % 8 + 1;
+		for (j = 0, at = 0; j < nr; j++) {
+			at += random() % 8 * PAGE_SIZE;
+			r[j] = (struct poison_range){ at, random() % 6 * PAGE_SIZE };
+			at += r[j].len;
+			if (!(random() % 8))
+				((u8 *)&r[j])[random() % sizeof(r[j])] ^= 1 << random() % 8;
+		}
+		good += !state_poison.load(&machine, 0, r, nr * sizeof(r[0]));
+		free(machine.poisoned);
+		machine.poisoned = NULL;
+	}
+	printf("# %u of %u lists are good\n", good, i);
+	report(good > FUZZ / 20 && good < FUZZ / 2, "lists-fuzz");
+	free_machine();
+}
+
+/*
+ * Moves.
+ */
+
+static bool poisoned_there(u64 page)
+{
+	enum kuf_state state;
+
+	return !kuf_page_state(world.k, 0, page * PAGE_SIZE, &state) && state == KUF_POISONED;
+}
+
+static bool begin(struct world w)
+{
+	world = w;
+	world_listen(&world);
+	return !world_start(&world);
+}
+
+/* Both sides say that all is there. */
+static bool complete(void)
+{
+	world_wait(&world, 30000);
+	return !world.service_err && world.ss.end == STREAM_SOURCE_COMPLETE;
+}
+
+static void test_lost(enum kuf_policy_kind policy, const char *name)
+{
+	bool ok = begin((struct world){ .listen = UNIX, .policy = policy, .lost_page = 300 });
+
+	ok = ok && world_touch(&world, 300, 5000) == -EHWPOISON &&
+	     !world_touch(&world, 299, 5000) && !world_touch(&world, 301, 5000);
+	if (policy == KUF_EAGER)
+		ok = ok && complete() && world.ss.came.count == WORLD_PAGES - 1 &&
+		     world_present(&world) == WORLD_PAGES - 1;
+	ok = ok && poisoned_there(300) && !world_wrong(&world) &&
+	     world.ss.counts.lost_pages == 1;
+	ok &= !world_end(&world);
+	report(ok && world.out.origin.counts.poisoned == 1 &&
+	       world.out.origin.done.kind == (policy == KUF_EAGER ? PROTO_DONE_ALL :
+					      PROTO_DONE_ENDED), name);
+}
+
+/* Nobody knows before it is read. */
+static void test_broken(void)
+{
+	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_EAGER, .broken_page = 500,
+					.broken = pages + PAGE_SIZE });
+
+	ok = ok && complete() && poisoned_there(500) && !world_wrong(&world);
+	ok &= !world_end(&world);
+	report(ok && world.found == 1, "move-broken");
+}
+
+static void poison_some(struct world *w)
+{
+	kuf_poison(w->k, 0, 10 * PAGE_SIZE, 5 * PAGE_SIZE);
+	kuf_poison(w->k, 0, 700 * PAGE_SIZE, PAGE_SIZE);
+	kuf_poison(w->k, 0, w->memory.size - PAGE_SIZE, PAGE_SIZE);
+}
+
+/* As many ranges as KVM keeps, and a frame holds. */
+static void poison_many(struct world *w)
+{
+	u64 page;
+
+	for (page = 0; page < 2 * PROTO_MAP_RANGES; page += 2)
+		kuf_poison(w->k, 0, page * PAGE_SIZE, PAGE_SIZE);
+}
+
+/* Its state had them, or an operator: they are not asked for, and both sides leave them out. */
+static void test_before(void (*prepare)(struct world *w), u64 nr, const char *name)
+{
+	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_EAGER,
+					.prepare = prepare });
+	u64 served;
+
+	ok = ok && complete() && world.ss.came.count == WORLD_PAGES - nr && !world_wrong(&world);
+	ok &= !world_end(&world);
+	served = world.out.origin.counts.pages[0] + world.out.origin.counts.pages[1] +
+		 world.out.origin.counts.zero_pages[0] + world.out.origin.counts.zero_pages[1];
+	report(ok && served == WORLD_PAGES - nr && world.out.origin.done.poisoned == nr, name);
+}
+
+/* It came before it broke: nothing is lost, but nobody can compare it. */
+static void test_after(void)
+{
+	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_LAZY });
+	struct kuf_policy policy = { .size = sizeof(policy), .kind = KUF_EAGER };
+
+	ok = ok && !world_touch(&world, 20, 5000);
+	__atomic_store_n(&world.lost_page, 20, __ATOMIC_RELAXED);
+	/* The rest. */
+	ok = ok && !kuf_set_policy(world.k, &policy) && !kuf_retry(world.k) && complete() &&
+	     !poisoned_there(20) && world_present(&world) == WORLD_PAGES;
+	ok &= !world_end(&world);
+	report(ok && world_heard("nothing to compare with"), "move-after");
+}
+
+int main(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ktap_plan(26);
+	vm_fd = dup(0);
+	guard_init();
+	make_pages();
+	test_guards();
+	test_machine();
+	test_without(0, "without-userfault");
+	test_without(FEATURES & ~KVM_USERFAULT_FEATURE_POISON_INJECT, "without-injection");
+	test_lists();
+	test_saved();
+	test_fuzz();
+	test_lost(KUF_EAGER, "move-lost");
+	test_lost(KUF_LAZY, "move-lost-lazy");
+	test_broken();
+	test_before(poison_some, 7, "move-before");
+	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
+	test_after();
+	return ktap_end();
+}
