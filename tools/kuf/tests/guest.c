@@ -273,6 +273,22 @@ long long test_number(const struct test_run *run, const char *before)
 	return at ? atoll(at + strlen(before)) : -1;
 }
 
+bool test_poison_page(const char *console, const char *name, char *gpa, size_t size)
+{
+	unsigned long long at, where;
+	char said[32];
+
+	while ((console = strstr(console, "guest: poison: gpa "))) {
+		if (sscanf(console, "guest: poison: gpa %llx is at %llx %31[a-z].", &at, &where,
+			   said) == 3 && !strcmp(said, name)) {
+			snprintf(gpa, size, "0x%llx", at);
+			return true;
+		}
+		console++;
+	}
+	return false;
+}
+
 void ktap_plan(unsigned int nr)
 {
 	planned = nr;

@@ -52,6 +52,9 @@ void test_finish(struct test_run *run);
 /* All it printed, as diagnostics. */
 void test_show(const struct test_run *run);
 
+/* Where guest/poison.c has its page of that name, as it said on @console. */
+bool test_poison_page(const char *console, const char *name, char *gpa, size_t size);
+
 /* A number after @before in what kuf said, -1 if there is none. */
 long long test_number(const struct test_run *run, const char *before);
 

@@ -2,8 +2,9 @@
 /*
  * The main job: a Linux guest that works on 64 MiB of memory and on a disk is moved to
  * another kuf in the middle of that, then saved, and goes on from the file, page by page;
- * and from the file once more by userfaultfd, to compare.  With --break=KIND the move has
- * a fault, which has to be noticed.
+ * and from the file once more by userfaultfd, to compare.  Pages of it are poisoned on the
+ * way: who uses one is told, wherever it is.  With --break=KIND the move has a fault, which
+ * has to be noticed.
  */
 #define _GNU_SOURCE
 #include <stdarg.h>
@@ -38,7 +39,8 @@
 #define DEMAND		" pages on demand"
 #define IN_FLIGHT	" disk requests in flight"
 
-static struct party doctor, source, sender, destination, saver, asker, restored, compared;
+static struct party doctor, source, sender, destination, saver, asker, poisoner, restored,
+	compared;
 static struct chain chain, log_at_end;	/* up to the save; all of it */
 static double restored_end;
 /* The generation that the save was in the middle of, and the first one after that. */
@@ -84,6 +86,25 @@ static bool command(struct party *p, char *name, ...)
 	return party_finish(p, PATIENCE) && party_exited(p, KUF_EXIT_OK);
 }
 
+/* The guest's page of that name. */
+static void poison(char *socket, const char *name)
+{
+	char gpa[40];
+
+	if (expect(test_poison_page(source.run.console, name, gpa, sizeof(gpa)),
+		   "the guest has a page to be poisoned"))
+		expect(command(&poisoner, "poison", socket, gpa, NULL), "it can be poisoned");
+}
+
+/* Whoever used it says so. */
+static void told(struct party *p, const char *name)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "%s told.", name);
+	expect(party_wait_for(p, true, text, PATIENCE), text);
+}
+
 static void start_source(void)
 {
 	static char append[400];
@@ -91,12 +112,16 @@ static void start_source(void)
 			 append, "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
 			 "--control=" SOCKET, NULL };
 
-	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64 guest.pause=%u",
+	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64 guest.pause=%u guest.poison=1",
 		 test_cmdline(1), GENERATIONS, PAUSE_MS);
 	party_start(&source, "source", argv);
 	expect(party_wait_for(&source, true, MOVE_AFTER, PATIENCE), "the guest works");
 	command(&asker, "status", SOCKET, "--json", NULL);
 	expect(strstr(asker.run.console, "\"status\": \"running\""), "kuf status says so");
+	poison(SOCKET, "used");
+	told(&source, "used");
+	/* This one the guest does not come to before it is somewhere else. */
+	poison(SOCKET, "kept");
 }
 
 /* To another kuf, whose requests are replied to late. */
@@ -132,6 +157,11 @@ static void migrate(char *fault)
 
 static void save(void)
 {
+	poison(SOCKET_2, "copied");
+	told(&destination, "copied");
+	poison(SOCKET_2, "dma");
+	told(&destination, "dma");
+
 	expect(command(&saver, "save", SOCKET_2, SAVED, NULL), "it can be saved");
 	expect(party_finish(&destination, PATIENCE) && party_exited(&destination, KUF_EXIT_OK),
 	       "the destination ends then");
@@ -157,6 +187,10 @@ static void restore(struct party *p, char *name, char *engine)
 	party_wait_for(p, true, afterwards, PATIENCE);
 	command(&asker, "status", SOCKET, "--json", NULL);
 	expect(strstr(asker.run.console, "\"postcopy-latency-dist\""), "kuf status says so");
+	expect(strstr(asker.run.console, "\"poisoned\": 4"), "what was poisoned is so");
+	poison(SOCKET, "late");
+	poison(SOCKET, "signal");
+	told(p, "kept");
 	expect(party_finish(p, PATIENCE) && party_exited(p, KUF_EXIT_OK),
 	       "the restored guest ends by itself");
 	expect(chain_read(&log, p->run.console) && log.generation == GENERATIONS,
@@ -197,6 +231,23 @@ static void show_owner(const char *name, double from, double to)
 	printf("  %-12s %8.3f %8.3f\n", name, from, to);
 }
 
+/* What the guest itself said of a poisoned page. */
+static void show_poison(const char *when, const struct party *p, const char *name)
+{
+	const char *at = p->run.console;
+	char text[40];
+	size_t len;
+
+	snprintf(text, sizeof(text), ", %s told.", name);
+	while ((at = strstr(at, "guest: poison: SIGBUS"))) {
+		len = strcspn(at, "\r\n");
+		if (len > strlen(text) && !strncmp(at + len - strlen(text), text, strlen(text)))
+			printf("  poisoned %s: %.*s\n", when, (int)(len - strlen(text) - 15),
+			       at + 15);
+		at++;
+	}
+}
+
 static void show_pages(const char *what, const struct party *p)
 {
 	printf("  %-26s %6lld pages on demand, %lld wrong\n", what, number_before(p, DEMAND),
@@ -228,6 +279,8 @@ static void conclude(void)
 	if (disk)
 		printf("; %.*s", (int)strcspn(disk, "\n"), disk + strlen("guest: "));
 	printf("\n");
+	show_poison("at the source", &source, "used");
+	show_poison("there, and found when restored", &restored, "kept");
 	show_pages("migrated, 1 ms of latency", &destination);
 	show_pages("restored, KVM userfault", &restored);
 	show_pages("restored, userfaultfd", &compared);

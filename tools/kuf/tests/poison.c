@@ -84,30 +84,13 @@ static void boot(const char *cpus, const char *backing)
 	test_start(&a, argv);
 }
 
-/* Where the guest has the page of that name, which it said on @r's console. */
+/* Where the guest has the page of that name, which it says on @r's console. */
 static bool page_of(struct test_run *r, const char *name, char *gpa, size_t size)
 {
 	char text[80];
-	const char *at, *line;
 
 	snprintf(text, sizeof(text), " %s.", name);
-	if (!test_wait_for(r, text))
-		return false;
-	line = r->console;
-	for (at = strstr(line, "poison: gpa "); at; at = strstr(at + 1, "poison: gpa ")) {
-		size_t len = strcspn(at, "\n");
-
-		if (len < strlen(text) || strncmp(at + len - strlen(text), text, strlen(text))) {
-			/* The console's lines end with a carriage return, too. */
-			if (len <= strlen(text) ||
-			    strncmp(at + len - strlen(text) - 1, text, strlen(text)))
-				continue;
-		}
-		at += strlen("poison: gpa ");
-		snprintf(gpa, size, "%.*s", (int)strcspn(at, " "), at);
-		return true;
-	}
-	return false;
+	return test_wait_for(r, text) && test_poison_page(r->console, name, gpa, size);
 }
 
 static bool poison(struct test_run *announced, const char *control, const char *name)

@@ -55,7 +55,7 @@ static u64 offered;
 static unsigned int nr_set, nr_clear, nr_busy;
 static int kvm_error;
 
-int __real_ioctl(int fd, unsigned long request, ...);
+extern int __real_ioctl(int fd, unsigned long request, ...);
 
 static int poison_ioctl(struct kvm_userfault_range *range)
 {
@@ -332,7 +332,6 @@ static void test_without(u64 features, const char *name)
 /*
  * What is saved.
  */
-
 
 static const struct {
 	const char *name;
