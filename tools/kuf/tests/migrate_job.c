@@ -29,6 +29,7 @@
 /* Enough for the guest to be at work whenever it is moved. */
 #define GENERATIONS	16
 #define PAUSE_MS	500
+#define WORK		" guest.dirty=64 guest.poison=1"
 #define MOVE_AFTER	"generation 2."	/* it is moved then */
 #define GENERATION_MOVED "generation 3."
 #define ENOUGH_PAGES	1000
@@ -112,7 +113,7 @@ static void start_source(void)
 			 append, "--mem=160M", "--timeout=600", "--disk=" TEST_DISK, DISK_LATENCY,
 			 "--control=" SOCKET, NULL };
 
-	snprintf(append, sizeof(append), "--append=%s guest.keep=%u guest.dirty=64 guest.pause=%u guest.poison=1",
+	snprintf(append, sizeof(append), "--append=%s" WORK " guest.keep=%u guest.pause=%u",
 		 test_cmdline(1), GENERATIONS, PAUSE_MS);
 	party_start(&source, "source", argv);
 	expect(party_wait_for(&source, true, MOVE_AFTER, PATIENCE), "the guest works");
@@ -280,7 +281,7 @@ static void conclude(void)
 		printf("; %.*s", (int)strcspn(disk, "\n"), disk + strlen("guest: "));
 	printf("\n");
 	show_poison("at the source", &source, "used");
-	show_poison("there, and found when restored", &restored, "kept");
+	show_poison("there, seen when restored", &restored, "kept");
 	show_pages("migrated, 1 ms of latency", &destination);
 	show_pages("restored, KVM userfault", &restored);
 	show_pages("restored, userfaultfd", &compared);
