@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,9 @@
 #include "cpio.h"
 #include "guest.h"
 #include "kuf.h"
+
+/* Of one run: more than kuf is told, but by one test. */
+#define LIMIT_S		310
 
 static unsigned int planned, done, failed, skipped;
 
@@ -198,7 +202,7 @@ static bool feed(int fd, char *text, size_t size)
 	return n > 0;
 }
 
-/* False when there is nothing left to be read. */
+/* False when there is nothing left to be read.  A test that hangs would tell nothing. */
 static bool read_more(struct test_run *run)
 {
 	struct pollfd fds[] = {
@@ -208,8 +212,13 @@ static bool read_more(struct test_run *run)
 
 	if (run->out < 0 && run->err < 0)
 		return false;
-	if (poll(fds, 2, -1) < 0)
+	if (poll(fds, 2, 1000) < 0)
 		return true;
+	if (now() + run->seconds > LIMIT_S && !run->killed) {
+		printf("# process %d is killed after %d s\n", run->pid, LIMIT_S);
+		kill(run->pid, SIGKILL);
+		run->killed = true;
+	}
 	if (fds[0].revents && !feed(run->out, run->console, sizeof(run->console))) {
 		close(run->out);
 		run->out = -1;

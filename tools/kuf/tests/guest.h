@@ -39,6 +39,7 @@ struct test_run {
 	char console[64 << 10];	/* its stdout: the serial console */
 	char said[16 << 10];	/* its stderr */
 	int status;		/* as by waitpid() */
+	bool killed;		/* it took too long */
 	double seconds;
 };
 
