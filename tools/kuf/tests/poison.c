@@ -25,6 +25,7 @@
 #define ADDRESS		"unix:/tmp/kuf-stream-b"
 #define SAVED		"/tmp/kuf-saved"
 #define SAVED_AGAIN	"/tmp/kuf-saved-again"
+#define TINY		"/tmp/kuf-tiny"
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define LINUX		"--kernel=" TEST_KERNEL
 #define DISK		"--disk=" TEST_DISK
@@ -175,6 +176,60 @@ static void test_run_here(const char *cpus, const char *backing, const char *kin
 	test_finish(&a);
 	say_lines(&a);
 	result(ok && content(&a), "lives", kind);
+}
+
+/*
+ * Guests that cannot be told, which end.  All say "!" and then use a page at 3 MiB for ever:
+ *
+ * mov $'!', %al; mov $0x3f8, %dx; out %al, (%dx); 1: mov 0x300000, %eax; jmp 1b
+ */
+#define USED		"0x300000"
+#define SAY_AND_USE	"\xb0\x21\x66\xba\xf8\x03\xee\xa1\x00\x00\x30\x00\xeb\xf9"
+/* mov %cr4, %eax; or $0x40, %al; mov %eax, %cr4 */
+#define SET_MCE		"\x0f\x20\xe0\x0c\x40\x0f\x22\xe0"
+/* mov $0x17b, %ecx; xor %eax, %eax; xor %edx, %edx; wrmsr */
+#define CLEAR_MCG_CTL	"\xb9\x7b\x01\x00\x00\x31\xc0\x31\xd2\x0f\x30"
+
+/*
+ * That page has its IDT:
+ * mov $0x200000, %esp; movl $0x10003b, 0x300018; movl $0x108e00, 0x30001c; lidt 0x10003c;
+ * say; 1: int3; jmp 1b; iret (at 0x3b); .word 0x7ff; .long 0x300000
+ */
+#define USE_IDT		"\xbc\x00\x00\x20\x00" SET_MCE				\
+			"\xc7\x05\x18\x00\x30\x00\x3b\x00\x10\x00"		\
+			"\xc7\x05\x1c\x00\x30\x00\x00\x8e\x10\x00"		\
+			"\x0f\x01\x1d\x3c\x00\x10\x00"			\
+			"\xb0\x21\x66\xba\xf8\x03\xee\xcc\xeb\xfd"		\
+			"\x90\x90\x90\x90\x90\x90\x90\x90\x90\xcf"		\
+			"\xff\x07\x00\x00\x30\x00"
+
+static void test_end(const char *code, size_t size, const char *says, const char *name)
+{
+	char *argv[12] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
+			   "--timeout=30", "--control=" CONTROL };
+	bool ok;
+
+	unlink(CONTROL);
+	memset(&b, 0, sizeof(b));
+	memset(&sends, 0, sizeof(sends));
+	test_make_tiny(TINY, code, size);
+	test_start(&a, argv);
+	ok = test_wait_for(&a, "!");
+	while (access(CONTROL, F_OK) && !kill(a.pid, 0))
+		usleep(20000);
+	ok = ok && ask("poison", CONTROL, USED, NULL, NULL) == KUF_EXIT_OK;
+	test_finish(&a);
+	result(ok && ended(&a, KUF_EXIT_CRASH) && strstr(a.said, says), "ends", name);
+}
+
+static void test_ends(void)
+{
+	static const char no_mce[] = SAY_AND_USE, off[] = SET_MCE CLEAR_MCG_CTL SAY_AND_USE;
+	static const char idt[] = USE_IDT;
+
+	test_end(no_mce, sizeof(no_mce) - 1, "takes no machine check now", "no-mce");
+	test_end(off, sizeof(off) - 1, "its machine checks are off", "switched-off");
+	test_end(idt, sizeof(idt) - 1, "triple fault", "idt");
 }
 
 static bool same(const char *x, const char *y)
@@ -394,9 +449,11 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(5 * here + 5 * smp + 7 * save + 3 * migrate + 10 * host);
-	if (here)
+	ktap_plan(8 * here + 5 * smp + 7 * save + 3 * migrate + 10 * host);
+	if (here) {
 		test_run_here("1", "anon", "anon");
+		test_ends();
+	}
 	if (smp)
 		test_run_here("2", "gmem", "gmem");
 	if (save)
