@@ -146,48 +146,59 @@ static int reply_pages(struct server *v, const struct wish *w, const u8 *pages, 
 	return stream_put(v->s, PROTO_PAGE, 0, iov, 3);
 }
 
-/* How many of the pages from @page on are poisoned. */
-static u64 poisoned_run(const struct origin *o, u64 page, u64 nr)
+/* How many of the pages from @page on are poisoned, or are not. */
+static u64 run_of(const struct origin *o, u64 page, u64 nr, bool poisoned)
 {
 	u64 n = 0;
 
-	while (n < nr && pageset_has(&o->poisoned, page + n))
+	while (n < nr && pageset_has(&o->poisoned, page + n) == poisoned)
 		n++;
 	return n;
 }
 
-/* The page at @gpa, to @to; -EHWPOISON: it is lost, and known to be from then on. */
-static int read_page(struct origin *o, u64 gpa, u8 *to)
+/* Where *nr pages from @gpa on are; fewer if one of these is lost, -EHWPOISON if the first. */
+static int find(struct origin *o, u64 gpa, u64 *nr, void **p)
 {
 	u64 page = page_of(o, gpa);
-	void *p;
 	int err;
 
-	if (pageset_has(&o->poisoned, page))
+	*nr = run_of(o, page, *nr, false);
+	if (!*nr)
 		return -EHWPOISON;
-	err = o->map(o->opaque, gpa, PAGE_SIZE, &p);
-	if (!err) {
-		err = guard_copy(to, p, PAGE_SIZE);
-		if (err && o->lost)
-			o->lost(o->opaque, p);
+	err = o->map(o->opaque, gpa, *nr * PAGE_SIZE, p);
+	if (err == -EHWPOISON && *nr > 1) {
+		*nr = 1;
+		err = o->map(o->opaque, gpa, PAGE_SIZE, p);
 	}
 	if (err == -EHWPOISON)
 		pageset_add(&o->poisoned, page);
 	return err;
 }
 
-/* The pages from @gpa on that are alike, zeroes or not, up to @nr: how many; -errno: none. */
-static int read_alike(struct server *v, u64 gpa, u32 nr)
+/* One page that is at @p, to @to; -EHWPOISON: it is found to be broken. */
+static int copy(struct origin *o, u64 gpa, const void *p, u8 *to)
 {
-	void *p;
+	int err = guard_copy(to, p, PAGE_SIZE);
+
+	if (err && o->lost)
+		o->lost(o->opaque, p);
+	if (err)
+		pageset_add(&o->poisoned, page_of(o, gpa));
+	return err;
+}
+
+/* The pages from @gpa on that are alike, zeroes or not, up to @nr: how many; -errno: none. */
+static int read_alike(struct server *v, u64 gpa, u64 nr)
+{
 	u32 n;
+	void *p;
 	int err;
 
-	/* All at once, should they be absent; what they are is seen below. */
-	if (nr > 1)
-		v->o->map(v->o->opaque, gpa, nr * PAGE_SIZE, &p);
+	err = find(v->o, gpa, &nr, &p);
+	if (err)
+		return err;
 	for (n = 0; n < nr; n++) {
-		err = read_page(v->o, gpa + n * PAGE_SIZE, v->pages[n]);
+		err = copy(v->o, gpa + n * PAGE_SIZE, (u8 *)p + n * PAGE_SIZE, v->pages[n]);
 		if (err && !n)
 			return err;
 		if (err || is_zero(v->pages[n]) != is_zero(v->pages[0]))
@@ -206,7 +217,7 @@ static int reply(struct server *v)
 	n = read_alike(v, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES);
 	if (n < 0) {
 		err = n;
-		n = err == -EHWPOISON ? poisoned_run(v->o, page_of(v->o, w->gpa), nr) : nr;
+		n = err == -EHWPOISON ? run_of(v->o, page_of(v->o, w->gpa), nr, true) : nr;
 		err = reply_failed(v, w, n, err);
 	} else if (is_zero(v->pages[0])) {
 		err = reply_zero(v, w, n);
@@ -275,15 +286,17 @@ static int take_request(struct server *v, const struct stream_frame *f)
 static int digest(struct origin *o, u8 *page, u64 *sum)
 {
 	u32 zero = crc32c(0, zeroes, PAGE_SIZE);
-	u64 at, gpa;
+	u64 at, gpa, nr;
+	void *p;
 	int err;
 
 	*sum = 0;
 	for (at = 0; at < o->mem->size; at += PAGE_SIZE) {
-		if (pageset_has(&o->poisoned, at / PAGE_SIZE))
-			continue;
 		gpa = mem_gpa(o->mem, at);
-		err = read_page(o, gpa, page);
+		nr = 1;
+		err = find(o, gpa, &nr, &p);
+		if (!err)
+			err = copy(o, gpa, p, page);
 		if (err == -EHWPOISON)
 			continue;
 		if (err)
