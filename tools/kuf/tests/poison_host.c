@@ -469,15 +469,31 @@ static void test_lost(enum kuf_policy_kind policy, const char *name)
 					      PROTO_DONE_ENDED), name);
 }
 
-/* Nobody knows before it is read. */
-static void test_broken(void)
+/* Another page in its place, which is zero where it can be read. */
+static void replace_page(u64 page, bool broken)
 {
-	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_EAGER, .broken_page = 500,
-					.broken = pages + PAGE_SIZE });
+	int fd = broken ? memfd_create("broken", MFD_CLOEXEC) : -1;
+	u8 *at = world.source.area + page * PAGE_SIZE;
 
-	ok = ok && complete() && poisoned_there(500) && !world_wrong(&world);
+	if (mmap(at, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE |
+		 (broken ? 0 : MAP_ANONYMOUS), fd, 0) != at)
+		exit(1);
+	if (broken)
+		close(fd);
+}
+
+/* Nobody knows before it is read.  @page is one that is zero. */
+static void test_broken(u64 page, const char *name)
+{
+	bool ok;
+
+	world = (struct world){ .listen = UNIX, .policy = KUF_EAGER };
+	world_listen(&world);
+	replace_page(page, true);
+	ok = !world_start(&world) && complete() && poisoned_there(page) && !world_wrong(&world);
 	ok &= !world_end(&world);
-	report(ok && world.found == 1, "move-broken");
+	replace_page(page, false);
+	report(ok && world.found == 1 && world.lost_page == page, name);
 }
 
 static void poison_some(struct world *w)
@@ -528,7 +544,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(26);
+	ktap_plan(27);
 	vm_fd = dup(0);
 	guard_init();
 	make_pages();
@@ -541,7 +557,9 @@ int main(void)
 	test_fuzz();
 	test_lost(KUF_EAGER, "move-lost");
 	test_lost(KUF_LAZY, "move-lost-lazy");
-	test_broken();
+	/* The first one of a request, and one within. */
+	test_broken(496, "move-broken");
+	test_broken(353, "move-broken-within");
 	test_before(poison_some, 7, "move-before");
 	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
 	test_after();

@@ -150,10 +150,6 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 	if (READ_ONCE(w->lost_page) && gpa / PAGE_SIZE <= w->lost_page &&
 	    w->lost_page < (gpa + len) / PAGE_SIZE)
 		return -EHWPOISON;
-	if (w->broken && gpa == w->broken_page * PAGE_SIZE && len == PAGE_SIZE) {
-		*ptr = (void *)w->broken;
-		return 0;
-	}
 	if (w->changing_page && gpa == w->changing_page * PAGE_SIZE && len == PAGE_SIZE &&
 	    __atomic_fetch_add(&w->reads, 1, __ATOMIC_RELAXED))
 		offset += 2 * PAGE_SIZE;
@@ -165,8 +161,9 @@ static void lose_page(void *opaque, const void *ptr)
 {
 	struct world *w = opaque;
 
-	w->found += ptr == w->broken;
-	__atomic_store_n(&w->lost_page, w->broken_page, __ATOMIC_RELAXED);
+	w->found++;
+	__atomic_store_n(&w->lost_page, ((u8 *)ptr - w->source.area) / PAGE_SIZE,
+			 __ATOMIC_RELAXED);
 }
 
 static void init_source(struct world *w)

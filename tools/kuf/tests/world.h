@@ -55,9 +55,7 @@ struct world {
 	const char *recover_at;
 	u64 bad_page;		/* that the source cannot read, if not 0 */
 	u64 lost_page;		/* is poisoned at the source, if not 0; may be set later on */
-	const void *broken;	/* where @broken_page is: memory that cannot be read */
-	u64 broken_page;
-	unsigned int found;	/* how often that was told */
+	unsigned int found;	/* how often a page was told to be broken */
 	/* The destination's context is there, and nothing has come. */
 	void (*prepare)(struct world *w);
 	u64 changing_page;	/* has another content when the source reads it again */
