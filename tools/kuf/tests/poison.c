@@ -26,6 +26,7 @@
 #define SAVED		"/tmp/kuf-saved"
 #define SAVED_AGAIN	"/tmp/kuf-saved-again"
 #define TINY		"/tmp/kuf-tiny"
+#define RECORDING	"/tmp/kuf-recording"
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define LINUX		"--kernel=" TEST_KERNEL
 #define DISK		"--disk=" TEST_DISK
@@ -303,7 +304,8 @@ static void test_save(void)
 	test_resave("--policy=eager", "eager");
 	test_resave("--policy=lazy", "lazy");
 	test_restore("--policy=eager", NULL, 4, "eager");
-	test_restore("--policy=lazy", NULL, 4, "lazy-process");
+	test_restore("--policy=lazy", "--record=" RECORDING, 4, "lazy-process");
+	test_restore("--policy=recorded", "--replay=" RECORDING, 4, "recorded");
 	test_restore("--policy=background", "--pager=thread", 4, "background-thread");
 	test_restore("--policy=lazy", "--engine=uffd", 4, "engine-uffd");
 }
@@ -449,7 +451,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(8 * here + 5 * smp + 7 * save + 3 * migrate + 10 * host);
+	ktap_plan(8 * here + 5 * smp + 8 * save + 3 * migrate + 10 * host);
 	if (here) {
 		test_run_here("1", "anon", "anon");
 		test_ends();
