@@ -121,6 +121,10 @@ try recover-usage fails 2 'SOCKET is needed' "$kuf" recover
 try recover-revoke-alone fails 2 'only with --to-another' "$kuf" recover "$out/none" --revoke=/
 try recover-no-journal fails 2 'No such file' "$kuf" recover "$out/none" --to-another=unix:/x --revoke="$out/none"
 try recover-another-twice fails 2 'no other ADDRESS' "$kuf" recover "$out/none" unix:/y --to-another=unix:/x
+try mem-path-backing fails 2 'only with --backing=shmem' "$kuf" run --kernel=x --mem-path="$out/none"
+try mem-path-journal fails 2 'needs --journal' "$kuf" recv --listen=unix:/x --backing=shmem --mem-path="$out/none"
+try recover-files-both fails 2 'only of use together' "$kuf" recover --mem-path="$out/none" unix:/x
+try recover-files-none fails 1 'No such file' "$kuf" recover --journal="$out/none" --mem-path="$out/none" unix:/x
 try recover-address fails 2 'tcp:HOST:PORT' "$kuf" recover "$out/none" nowhere
 echo "no journal" >"$out/bad"
 try journal-of-others fails 1 'name another file' "$kuf" recv --listen=unix:"$out/at" --journal="$out/bad"

@@ -215,6 +215,8 @@ static void *do_job(void *arg)
 		given_up = c->outgoing.given_up;
 		recoverable = c->outgoing.phase == OUTGOING_CUT;
 	}
+	/* What others need of it may be all that is left. */
+	c->machine->vm.mem.keeps_file = given_up && err;
 	/* Whoever gets the reply may have the next job at once; it begins after this thread. */
 	__atomic_store_n(&c->busy, false, __ATOMIC_RELEASE);
 	reply(c, c->job_fd, err, given_up, recoverable);

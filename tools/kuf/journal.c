@@ -16,9 +16,9 @@
 #include "journal.h"
 
 #define MAGIC	"KUFOWNER"
-#define VERSION	1
+#define VERSION	2
 
-static_assert(sizeof(struct journal_record) == 48, "what is in files");
+static_assert(sizeof(struct journal_record) == 80, "what is in files");
 
 static u32 record_crc(const struct journal_record *record)
 {
@@ -101,9 +101,12 @@ int journal_read(struct journal *j, const char *path)
 	return err ? kuf_error(err, "--journal=%s", path) : check(j, st.st_size);
 }
 
-int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_owner owner)
+static int write_record(struct journal *j, const u8 *session, u64 epoch,
+			enum journal_owner owner, const struct journal_given *given)
 {
-	struct journal_record r = { .version = VERSION, .owner = owner, .epoch = epoch };
+	struct journal_record r = {
+		.version = VERSION, .owner = owner, .epoch = epoch, .given = *given,
+	};
 	struct file_new f;
 	int err;
 
@@ -123,6 +126,19 @@ int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_
 	}
 	j->record = r;
 	return 0;
+}
+
+int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_owner owner)
+{
+	static const struct journal_given nothing;
+
+	return write_record(j, session, epoch, owner, &nothing);
+}
+
+int journal_give_up(struct journal *j, const u8 *session, u64 epoch,
+		    const struct journal_given *given)
+{
+	return write_record(j, session, epoch, JOURNAL_GIVEN_UP, given);
 }
 
 static bool is_of(const struct journal *j, const u8 *session)
@@ -165,6 +181,22 @@ int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch)
 		return kuf_error(0, "--journal=%s: epoch %llu: the VM %s, and may run there",
 				 j->path, (unsigned long long)r->epoch, whose(r->owner));
 	*epoch = r->epoch;
+	return 0;
+}
+
+int journal_may_serve(const struct journal *j)
+{
+	const struct journal_record *r = &j->record;
+
+	if (r->owner == JOURNAL_NOBODY)
+		return kuf_error(-ENOENT, "--journal=%s", j->path);
+	if (r->owner != JOURNAL_GIVEN_UP)
+		return kuf_error(0, "--journal=%s: epoch %llu: the VM was not given up here%s",
+				 j->path, (unsigned long long)r->epoch,
+				 r->owner == JOURNAL_HERE ? ": kuf restore goes on with it" : "");
+	if (!r->given.mem_file)
+		return kuf_error(0, "--journal=%s: no file had all of the VM's memory (--mem-path)",
+				 j->path);
 	return 0;
 }
 

@@ -21,12 +21,20 @@ enum journal_owner {
 	JOURNAL_VACANT,		/* given up, and revoked there: it may only be offered again */
 };
 
+/* What it takes to go on as the source when that was killed. */
+struct journal_given {
+	u8 token[16];		/* of the destination */
+	u64 mem_size;		/* of the VM */
+	u64 mem_file;		/* inode of the file with all of its memory; 0: there is none */
+};
+
 struct journal_record {
 	u8 magic[8];
 	u32 version;
 	u32 owner;		/* enum journal_owner */
 	u8 session[16];		/* of the VM */
 	u64 epoch;
+	struct journal_given given;	/* JOURNAL_GIVEN_UP; otherwise 0 */
 	u32 crc;		/* CRC32C of this, with 0 here */
 	u32 reserved;		/* 0 */
 };
@@ -45,12 +53,17 @@ int journal_open(struct journal *j, const char *path);
 int journal_read(struct journal *j, const char *path);
 /* Durable when this returns 0.  After an error the file has the former record, or this one. */
 int journal_write(struct journal *j, const u8 *session, u64 epoch, enum journal_owner owner);
+/* The same for JOURNAL_GIVEN_UP. */
+int journal_give_up(struct journal *j, const u8 *session, u64 epoch,
+		    const struct journal_given *given);
 
 /* Each -EINVAL after a message, if the record forbids it. */
 /* A VM that begins: the file must not be of another one. */
 int journal_may_begin(const struct journal *j);
 /* A VM that was saved: sets @epoch, if that VM was here before. */
 int journal_may_go_on(const struct journal *j, const u8 *session, u64 *epoch);
+/* A VM whose source was killed: is there what it takes to be that source? */
+int journal_may_serve(const struct journal *j);
 /* A VM that is offered, to run here from @epoch on. */
 int journal_may_come(const struct journal *j, const u8 *session, u64 epoch);
 

@@ -4,9 +4,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -54,6 +58,80 @@ int mem_file(const char *name, u64 size, void **map)
 
 err_fd:
 	close(fd);
+	return err;
+}
+
+static int map_file(struct mem *mem, int prot)
+{
+	mem->area = mmap(NULL, mem->size, prot, MAP_SHARED, mem->fd, 0);
+	if (mem->area != MAP_FAILED)
+		return 0;
+	mem->area = NULL;
+	return kuf_error(-errno, "--mem-path=%s: mmap", mem->path);
+}
+
+/* What it needs must be there before the guest writes; tmpfs has nothing to reserve. */
+static int reserve(const struct mem *mem)
+{
+	struct statfs fs;
+
+	if (ftruncate(mem->fd, mem->size))
+		return kuf_error(-errno, "--mem-path=%s: %llu bytes", mem->path,
+				 (unsigned long long)mem->size);
+	if (fstatfs(mem->fd, &fs) || fs.f_type == TMPFS_MAGIC ||
+	    !fallocate(mem->fd, 0, 0, mem->size) || errno == EOPNOTSUPP)
+		return 0;
+	return kuf_error(-errno, "--mem-path=%s: %llu bytes", mem->path,
+			 (unsigned long long)mem->size);
+}
+
+static int create_file(struct mem *mem, const char *path)
+{
+	struct stat st;
+	int err;
+
+	mem->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (mem->fd < 0 || fstat(mem->fd, &st))
+		return kuf_error(-errno, "--mem-path=%s", path);
+	if (!S_ISREG(st.st_mode))
+		return kuf_error(0, "--mem-path=%s: this is no file", path);
+	/* It may be all that is left of a VM. */
+	if (st.st_size)
+		return kuf_error(-EEXIST, "--mem-path=%s: not empty: remove it, or name another",
+				 path);
+	mem->path = path;
+	mem->file = st.st_ino;
+	err = reserve(mem);
+	return err ?: map_file(mem, PROT_READ | PROT_WRITE);
+}
+
+int mem_create_file(struct mem *mem, const char *path, u64 size)
+{
+	int err;
+
+	*mem = (struct mem){ .backing = MEM_SHMEM, .size = size, .fd = -1 };
+	err = create_file(mem, path);
+	if (err)
+		mem_destroy(mem);
+	return err;
+}
+
+int mem_open(struct mem *mem, const char *path, u64 size, u64 file)
+{
+	struct stat st;
+	int err;
+
+	*mem = (struct mem){ .backing = MEM_SHMEM, .size = size, .path = path,
+			     .keeps_file = true };
+	mem->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (mem->fd < 0 || fstat(mem->fd, &st))
+		err = kuf_error(-errno, "--mem-path=%s", path);
+	else if (!S_ISREG(st.st_mode) || (u64)st.st_size != size || st.st_ino != file)
+		err = kuf_error(0, "--mem-path=%s: not the file that the journal names", path);
+	else
+		err = map_file(mem, PROT_READ);
+	if (err)
+		mem_destroy(mem);
 	return err;
 }
 
@@ -144,6 +222,8 @@ void mem_destroy(struct mem *mem)
 		munmap(mem->area, mem->size);
 	if (mem->fd >= 0)
 		close(mem->fd);
+	if (mem->path && !mem->keeps_file)
+		unlink(mem->path);
 	*mem = (struct mem){ .fd = -1 };
 }
 

@@ -27,6 +27,9 @@ struct mem {
 	u64 size;
 	u8 *area;
 	int fd;			/* -1: anon */
+	const char *path;	/* of a file in place of a memfd, or NULL */
+	u64 file;		/* its inode */
+	bool keeps_file;	/* mem_destroy() does not remove it */
 };
 
 const char *mem_backing_name(enum mem_backing backing);
@@ -38,6 +41,10 @@ int mem_file(const char *name, u64 size, void **map);
 
 /* @vm_fd is only needed for guest_memfd. */
 int mem_create(struct mem *mem, enum mem_backing backing, u64 size, int vm_fd);
+/* MEM_SHMEM in a new file in place of a memfd, which outlives the process if it is killed. */
+int mem_create_file(struct mem *mem, const char *path, u64 size);
+/* Only to be read: what is left of a process that was killed. */
+int mem_open(struct mem *mem, const char *path, u64 size, u64 file);
 /* Makes the memslots. */
 int mem_plug(struct mem *mem, int vm_fd);
 void mem_destroy(struct mem *mem);

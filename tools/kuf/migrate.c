@@ -37,14 +37,26 @@ static int offer_machine(void *vm, u64 epoch)
 	return err;
 }
 
+/* Is all of it in a file, whoever may be killed from here on? */
+static bool memory_is_in_file(struct machine *m)
+{
+	struct kuf_report report;
+
+	machine_report(m, &report);
+	return m->vm.mem.path && (!report.armed_ns || report.populated_ns);
+}
+
 /* Its disk is the only thing that both hosts have. */
-static int give_up_machine(void *vm, u64 epoch)
+static int give_up_machine(void *vm, u64 epoch, const u8 *token)
 {
 	struct machine *m = vm;
 	enum journal_owner before = m->journal.record.owner;
+	struct journal_given given = { .mem_size = m->vm.mem.size };
 	int err;
 
-	err = journal_write(&m->journal, m->session, epoch, JOURNAL_GIVEN_UP);
+	memcpy(given.token, token, sizeof(given.token));
+	given.mem_file = memory_is_in_file(m) ? m->vm.mem.file : 0;
+	err = journal_give_up(&m->journal, m->session, epoch, &given);
 	if (!err)
 		err = blk_let_go(&m->blk);
 	/* Should this fail, too, nobody starts this VM from what is recorded. */

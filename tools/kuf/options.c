@@ -43,6 +43,7 @@ static const struct option long_options[] = {
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "journal", required_argument, NULL, OPT_JOURNAL },
+	{ "mem-path", required_argument, NULL, OPT_MEM_PATH },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{}
@@ -75,6 +76,8 @@ static const char help[] =
 "  --disk-latency=US each of its requests takes so many microseconds longer (0)\n"
 "  --control=SOCKET  where kuf save, send and status find it\n"
 "  --journal=FILE    record there whose the VM is, for when kuf is killed; a new file\n"
+"  --mem-path=FILE   memory is this file, a new one, and stays there when kuf is killed:\n"
+"                    see kuf recover; with --backing=shmem and --journal\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Exit status: 0 the guest reset itself, or was saved or sent; 1 something needed is not\n"
@@ -134,6 +137,16 @@ int options_parse_bandwidth(const char *text, u64 *bandwidth)
 	return 0;
 }
 
+int options_check_machine(const struct options *o)
+{
+	if (o->mem_path && o->backing != MEM_SHMEM)
+		return kuf_error(0, "--mem-path=%s: only with --backing=shmem", o->mem_path);
+	if (o->mem_path && !o->journal)
+		return kuf_error(0, "--mem-path=%s: needs --journal=FILE, which says whose it is",
+				 o->mem_path);
+	return 0;
+}
+
 int options_machine(struct options *o, int option, const char *arg)
 {
 	switch (option) {
@@ -156,6 +169,9 @@ int options_machine(struct options *o, int option, const char *arg)
 		return 0;
 	case OPT_JOURNAL:
 		o->journal = arg;
+		return 0;
+	case OPT_MEM_PATH:
+		o->mem_path = arg;
 		return 0;
 	case OPT_TIMEOUT:
 		return options_parse_number("timeout", arg, 1, 1000000, &o->timeout_s);
@@ -239,6 +255,8 @@ int options_parse_run(struct options *o, int argc, char **argv)
 		return kuf_error(0, "--features=own: only with --lazy");
 	if (o->record && !o->lazy)
 		return kuf_error(0, "--record=%s: only with --lazy", o->record);
+	if (options_check_machine(o))
+		return -EINVAL;
 	if (o->disk)
 		o->boot.more_cmdline = " " BLK_CMDLINE;
 	o->boot.entry32 = entry ? entry == 32 : o->lazy && !o->own;

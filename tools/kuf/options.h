@@ -16,6 +16,7 @@ struct options {
 	unsigned int disk_latency_us;
 	const char *control;	/* socket, or NULL */
 	const char *journal;	/* file, or NULL */
+	const char *mem_path;	/* the same: of memory */
 	const char *record;	/* file, or NULL */
 	unsigned int timeout_s;
 };
@@ -25,8 +26,10 @@ int options_parse_run(struct options *options, int argc, char **argv);
 
 /* What run, restore and recv all take: for their tables, beyond numbers of their own. */
 enum { OPT_BACKING = 768, OPT_CONSOLE, OPT_DISK, OPT_DISK_LATENCY, OPT_CONTROL, OPT_JOURNAL,
-	OPT_TIMEOUT };
+	OPT_MEM_PATH, OPT_TIMEOUT };
 
+/* When all were parsed: -EINVAL after a message. */
+int options_check_machine(const struct options *o);
 /* 1: it is none of these options; -EINVAL after a message. */
 int options_machine(struct options *o, int option, const char *arg);
 

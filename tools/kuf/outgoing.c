@@ -148,7 +148,7 @@ static int hand_over(struct outgoing *o)
 	set_phase(o, OUTGOING_READY);
 	err = wait_ready(o);
 	if (!err)
-		err = o->ops->give_up(o->vm, o->epoch + 1);
+		err = o->ops->give_up(o->vm, o->epoch + 1, o->token);
 	if (err)
 		return err;
 	/* GO may be received from the moment on at which it is tried to be sent. */
@@ -352,6 +352,15 @@ out:
 	if (err && !o->given_up)
 		take_back(o, to);
 	return finish(o, to, err);
+}
+
+int outgoing_adopt(struct outgoing *o)
+{
+	o->main.fd = -1;
+	o->urgent.fd = -1;
+	o->given_up = true;
+	set_phase(o, OUTGOING_CUT);
+	return origin_begin(&o->origin);
 }
 
 int outgoing_recover(struct outgoing *o, const struct net_address *to)

@@ -23,11 +23,12 @@ struct outgoing_ops {
 	int (*offer)(void *vm, u64 epoch);
 	int (*save)(void *vm, struct frame_writer *w);
 	/*
-	 * Records durably that the VM is given up in that epoch; makes durable, and lets
-	 * go of, what the destination is to use from now on.
+	 * Records durably that the VM is given up in that epoch, to the destination of
+	 * that token; makes durable, and lets go of, what the destination is to use from
+	 * now on.
 	 * An error is the last chance to keep the VM; after 0 it must not run any more.
 	 */
-	int (*give_up)(void *vm, u64 epoch);
+	int (*give_up)(void *vm, u64 epoch, const u8 *token);
 	void (*resume)(void *vm);
 };
 
@@ -76,6 +77,11 @@ int outgoing_run(struct outgoing *o, const struct net_address *to);
  */
 void outgoing_vacate(struct outgoing *o);
 int outgoing_to_another(struct outgoing *o, const struct net_address *to);
+/*
+ * In place of outgoing_run() of another process, which was killed after it gave the VM up:
+ * what there is of that is set.  0: OUTGOING_CUT.
+ */
+int outgoing_adopt(struct outgoing *o);
 /* With OUTGOING_CUT: connects again to that destination, and goes on; as outgoing_run(). */
 int outgoing_recover(struct outgoing *o, const struct net_address *to);
 

@@ -34,7 +34,9 @@ int rebuild(struct machine *m, const struct state *state, const struct options *
 	err = vm_create(vm);
 	if (!err)
 		err = machine_plug_devices(m, o->console, o->disk);
-	if (!err)
+	if (!err && o->mem_path)
+		err = mem_create_file(&vm->mem, o->mem_path, c->mem_size);
+	else if (!err)
 		err = mem_create(&vm->mem, o->backing < 0 ? c->backing : (u32)o->backing,
 				 c->mem_size, vm->fd);
 	if (!err)

@@ -50,6 +50,7 @@ static const struct option long_options[] = {
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "journal", required_argument, NULL, OPT_JOURNAL },
+	{ "mem-path", required_argument, NULL, OPT_MEM_PATH },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "request-timeout", required_argument, NULL, OPT_REQUEST_TIMEOUT },
 	{ "break", required_argument, NULL, OPT_BREAK },
@@ -84,6 +85,7 @@ static const char help[] =
 "  --control=SOCKET  where kuf save, send and status find it\n"
 "  --journal=FILE    record there whose the VM is, so that it never runs twice, even if kuf\n"
 "                    is killed; without it that is known as long as kuf lives\n"
+"  --mem-path=FILE   memory is this file, a new one (see kuf run)\n"
 "  --timeout=SEC     stop the guest so long after it came (never)\n"
 "  --request-timeout=MS  when a page that the guest waits for does not come within\n"
 "                    that, the connections count as cut (30000)\n"
@@ -148,7 +150,7 @@ static int parse(struct recv *r, int argc, char **argv)
 		return kuf_error(0, "--listen=ADDRESS is needed, and nothing but options");
 	if (r->how.eager)
 		return kuf_error(0, "--policy=eager: not here, as the guest runs at once");
-	return policy_check(&r->how);
+	return options_check_machine(&r->options) ?: policy_check(&r->how);
 }
 
 /*

@@ -48,6 +48,7 @@ static const struct option long_options[] = {
 	{ "disk-latency", required_argument, NULL, OPT_DISK_LATENCY },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "journal", required_argument, NULL, OPT_JOURNAL },
+	{ "mem-path", required_argument, NULL, OPT_MEM_PATH },
 	{ "resave", required_argument, NULL, OPT_RESAVE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -68,6 +69,7 @@ POLICY_HELP
 "  --journal=FILE    record there whose the VM is (see kuf recv); refused if it is another\n"
 "                    host's now\n"
 "  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
+"  --mem-path=FILE   memory is this file, a new one (see kuf run)\n"
 "  --timeout=SEC     stop the guest then (never)\n"
 "\n"
 "Nobody may write to FILE while it is a source of pages. Exit status: as kuf run.\n";
@@ -105,7 +107,7 @@ static int parse(struct restore *r, int argc, char **argv)
 	if (optind + 1 != argc)
 		return kuf_error(0, "one FILE is needed; kuf restore --help shows all options");
 	r->file = argv[optind];
-	return policy_check(&r->how);
+	return options_check_machine(&r->options) ?: policy_check(&r->how);
 }
 
 /*

@@ -55,7 +55,10 @@ static int create_memory(struct run *run)
 	struct mem *mem = &m->vm.mem;
 	int err;
 
-	err = mem_create(mem, o->backing, o->boot.mem_size, m->vm.fd);
+	if (o->mem_path)
+		err = mem_create_file(mem, o->mem_path, o->boot.mem_size);
+	else
+		err = mem_create(mem, o->backing, o->boot.mem_size, m->vm.fd);
 	if (err)
 		return err;
 	if (o->lazy)

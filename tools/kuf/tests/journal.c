@@ -93,7 +93,7 @@ static void test_damage(const struct journal_record *good)
 	bad = !refused(&r, sizeof(r), "damaged");
 	r = *good;
 	r.version++;
-	bad += !refused(&r, sizeof(r), "of version 2");
+	bad += !refused(&r, sizeof(r), "of version 3");
 	bad += !(put(good, sizeof(*good)) && !journal_open(&j, FILE_NAME));
 	ktap_result(!bad, "not known");
 }
@@ -201,16 +201,34 @@ static void test_lock(void)
 	close(go[1]);
 }
 
+static void test_given(void)
+{
+	struct journal_given given = { .mem_size = 7 << 20, .mem_file = 4711 };
+	struct journal j, none = {}, here = of(JOURNAL_HERE, 5);
+	struct journal nothing = of(JOURNAL_GIVEN_UP, 5);
+
+	memset(given.token, 0x3c, sizeof(given.token));
+	unlink(FILE_NAME);
+	journal_read(&j, FILE_NAME);
+	ktap_result(!journal_give_up(&j, mine, 9, &given) && !journal_read(&j, FILE_NAME) &&
+		    j.record.owner == JOURNAL_GIVEN_UP && j.record.epoch == 9 &&
+		    !memcmp(&j.record.given, &given, sizeof(given)) && !journal_may_serve(&j) &&
+		    journal_may_serve(&none) == -ENOENT && journal_may_serve(&here) &&
+		    strstr(said, "was not given up here: kuf restore") &&
+		    journal_may_serve(&nothing) && strstr(said, "no file had all"), "given up");
+}
+
 int main(void)
 {
 	struct journal_record r;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(13);
+	ktap_plan(14);
 	test_file(&r);
 	test_damage(&r);
 	test_rules();
 	test_revoke();
+	test_given();
 	test_lock();
 	unlink(FILE_NAME);
 	unlink(FILE_NAME ".lock");

@@ -119,14 +119,16 @@ static int offer(void *vm, u64 epoch)
 		      JOURNAL_HERE);
 }
 
-static int give_up(void *vm, u64 epoch)
+static int give_up(void *vm, u64 epoch, const u8 *token)
 {
 	struct world *w = vm;
+	struct journal_given given = { .mem_size = w->source.size, .mem_file = w->source.file };
 
 	if (w->error == WORLD_NO_GIVE_UP)
 		return kuf_error(-EIO, "the disk");
 	w->gave_up = true;
-	return record(w, 0, epoch, JOURNAL_GIVEN_UP);
+	memcpy(given.token, token, sizeof(given.token));
+	return journal_give_up(&w->journal[0], w->out.session, epoch, &given);
 }
 
 static void resume_vm(void *vm)
@@ -193,10 +195,8 @@ int world_come_back(struct world *w, const u8 *token)
 	int err;
 
 	init_source(w);
-	w->out.given_up = true;
-	w->out.phase = OUTGOING_CUT;
 	memcpy(w->out.token, token, sizeof(w->out.token));
-	err = origin_begin(&w->out.origin);
+	err = outgoing_adopt(&w->out);
 	return err ?: outgoing_recover(&w->out, &w->to);
 }
 
@@ -357,6 +357,16 @@ static u8 *source_memory(void)
 	return area;
 }
 
+static void move_to_file(struct world *w)
+{
+	struct mem file;
+
+	if (mem_create_file(&file, w->mem_path, w->source.size))
+		die(w->mem_path);
+	memcpy(file.area, w->source.area, file.size);
+	w->source = file;
+}
+
 void world_listen(struct world *w)
 {
 	world_said[0] = '\0';
@@ -371,6 +381,8 @@ void world_listen(struct world *w)
 
 	w->source = (struct mem){ .size = w->mem_size ?: WORLD_MEM, .fd = -1 };
 	w->source.area = source_memory();
+	if (w->mem_path)
+		move_to_file(w);
 }
 
 int world_start(struct world *w)

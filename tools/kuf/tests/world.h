@@ -33,6 +33,7 @@ struct world {
 	/* Before world_start(). */
 	enum world_part part;	/* of a world of two processes */
 	const char *journals[2];	/* of source and destination, or NULL */
+	const char *mem_path;	/* the source's memory is a file, or NULL */
 	/* Who runs the VM: source, destination; for others to see, or NULL. */
 	unsigned int *runs;
 	const char *listen;	/* an address */
