@@ -6,7 +6,8 @@
 #
 # usage: tests/kuf/run.sh
 #
-# Environment: ROUNDS (some dozens), moves that are cut, or whose sides are killed, at random.
+# Environment: ROUNDS (some dozens), moves of each kind that are cut, or damaged, or whose
+# sides are killed, at random; with sanitizers a third of them.
 
 # Functions are called through try.
 # shellcheck disable=SC2317
@@ -81,6 +82,8 @@ for t in "${tests[@]}"; do
 	# These take a second or two each.
 	[[ $t != pagerd_kills_test ]] || args=(${ROUNDS:+"$((ROUNDS / 4 + 1))"})
 	try "$t" "$out/plain/kuf_$t" "${args[@]}"
+	# Slower, and the same rounds.
+	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$(((ROUNDS + 2) / 3))"})
 	try "$t-sanitized" "$out/san/kuf_$t" "${args[@]}"
 done
 

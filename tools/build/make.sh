@@ -5,7 +5,8 @@
 #
 # usage: tools/build/make.sh run|test|test-all|bench|check
 #
-# Environment: lib.sh's. The seconds of every step go to build/times.txt. The
+# Environment: lib.sh's, and ROUNDS, of moves that go wrong at random (300 in test-all;
+# tests/kuf/run.sh). The seconds of every step go to build/times.txt. The
 # tests' last line is "N passed, N failed, N skipped".
 
 # shellcheck source=lib.sh
@@ -82,7 +83,7 @@ test)
 	;;
 test-all)
 	kernel debug
-	host_tests
+	ROUNDS=${ROUNDS:-300} host_tests
 	started=$SECONDS
 	for list in quick debug; do
 		as_ktap "$BUILD/debug-$list.ktap" "debug-kernel.$list" "$KUF_BIN/runtests.sh" "$list"

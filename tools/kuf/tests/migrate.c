@@ -4,153 +4,19 @@
  * before all of its memory is there; what is to be noticed is noticed.
  *
  * Arguments: unix (one vCPU, anon), smp (two, gmem), smp4 (four, shmem), tcp, break (faults
- * made on purpose), others (a source that dies, userfaultfd), recover (connections that
- * are cut); all without.
+ * made on purpose), others (a source that dies, userfaultfd), and those of
+ * migrate_recover.c, which begin with recover; all without.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <net/if.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "guest.h"
 #include "kuf.h"
-#include "relay.h"
-
-#define CONTROL_A	"/tmp/kuf-control-a"
-#define CONTROL_B	"/tmp/kuf-control-b"
-#define UNIX_B		"unix:/tmp/kuf-stream-b"
-#define UNIX_C		"unix:/tmp/kuf-stream-c"
-#define UNIX_R		"unix:/tmp/kuf-stream-relay"
-#define TCP_B		"tcp:127.0.0.1:4441"
-#define TCP_C		"tcp:127.0.0.1:4442"
-#define LINUX		"--kernel=" TEST_KERNEL
-#define DISK		"--disk=" TEST_DISK
-#define GENERATIONS	16
-
-/* Where the guest runs first, second, third; who asks for the first move, and others. */
-static struct test_run a, b, c, asks_first, asks;
-static char nonce[40];
-
-/* What the relay says. */
-int kuf_error(int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("# ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	return err ?: -EINVAL;
-}
-
-static bool ended(const struct test_run *r, int status)
-{
-	return WIFEXITED(r->status) && WEXITSTATUS(r->status) == status;
-}
-
-static bool clean(const struct test_run *r)
-{
-	return !strstr(r->console, "BUG:") && !strstr(r->console, "WARNING:") &&
-	       !strstr(r->console, "Oops") && !strstr(r->console, "Call Trace") &&
-	       !strstr(r->console, "guest: FAILED");
-}
-
-static void result(bool ok, const char *name, const char *kind)
-{
-	if (!ok) {
-		test_show(&a);
-		test_show(&b);
-		test_show(&c);
-		test_show(&asks_first);
-		test_show(&asks);
-	}
-	ktap_result(ok, "%s-%s", name, kind);
-}
-
-/* The test VM's loopback interface is down at first. */
-static bool has_tcp(void)
-{
-	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	bool has = fd >= 0 && !ioctl(fd, SIOCSIFFLAGS, &ifr);
-
-	if (fd >= 0)
-		close(fd);
-	return has;
-}
-
-static void boot(const char *cpus, const char *backing)
-{
-	char append[320], ncpus[20], kind[20];
-	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
-			 "--mem=96M", "--timeout=200", DISK, "--control=" CONTROL_A };
-	const char *at;
-
-	memset(&b, 0, sizeof(b));
-	memset(&c, 0, sizeof(c));
-	memset(&asks, 0, sizeof(asks));
-	memset(&asks_first, 0, sizeof(asks_first));
-	test_make_disk();
-	/* Of one that was killed. */
-	unlink(CONTROL_A);
-	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(atoi(cpus)),
-		 GENERATIONS);
-	snprintf(ncpus, sizeof(ncpus), "--cpus=%s", cpus);
-	snprintf(kind, sizeof(kind), "--backing=%s", backing);
-	test_start(&a, argv);
-	test_wait_for(&a, "generation 2.");
-	at = strstr(a.console, "nonce ");
-	snprintf(nonce, sizeof(nonce), "%.22s", at ?: "no nonce");
-}
-
-static void receive(struct test_run *r, const char *address, const char *const *more)
-{
-	char listen[80];
-	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200", };
-	int n;
-
-	for (n = 0; more[n]; n++)
-		argv[n + 4] = (char *)more[n];
-
-	if (!strncmp(address, "unix:", 5))
-		unlink(address + 5);
-	snprintf(listen, sizeof(listen), "--listen=%s", address);
-	test_start(r, argv);
-	test_wait_said(r, "listening at");
-}
-
-static void begin_to_send(struct test_run *r, const char *control, const char *address,
-			  const char *more)
-{
-	char *argv[8] = { TEST_KUF, "send", (char *)control, (char *)address, (char *)more };
-
-	test_start(r, argv);
-}
-
-static int send_to(const char *control, const char *address, const char *more)
-{
-	begin_to_send(&asks, control, address, more);
-	test_finish(&asks);
-	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
-}
-
-/* What it says of pages, in lines of "kuf: lazy: " and so on. */
-static void lines(const char *who, const struct test_run *r, const char *prefix)
-{
-	const char *at;
-
-	for (at = strstr(r->said, prefix); at; at = strstr(at + 1, prefix))
-		printf("# %s: %.*s\n", who, (int)strcspn(at, "\n"), at);
-}
+#include "mover.h"
 
 /* Whoever is not ready for it does not get it. */
 static void test_refusals(const char *kind)
@@ -215,7 +81,7 @@ static void test_break(const char *fault, const char *says)
 	const char *const more[] = { DISK, option, "--request-timeout=3000", NULL };
 	int sent;
 
-	boot("1", "anon");
+	boot("1", "anon", NULL, NULL);
 	snprintf(option, sizeof(option), "--break=%s", fault);
 	receive(&b, UNIX_B, more);
 	sent = send_to(CONTROL_A, UNIX_B, NULL);
@@ -233,7 +99,7 @@ static void test_cut(void)
 {
 	static const char *const more[] = { DISK, "--policy=lazy", "--timeout=15", NULL };
 
-	boot("1", "anon");
+	boot("1", "anon", NULL, NULL);
 	receive(&b, UNIX_B, more);
 	begin_to_send(&asks_first, CONTROL_A, UNIX_B, NULL);
 	test_wait_for(&b, "generation");
@@ -251,7 +117,7 @@ static void test_uffd(void)
 	static const char *const more[] = { DISK, "--engine=uffd", "--policy=background", NULL };
 	int sent;
 
-	boot("1", "anon");
+	boot("1", "anon", NULL, NULL);
 	receive(&b, UNIX_B, more);
 	sent = send_to(CONTROL_A, UNIX_B, NULL);
 	if (sent)
@@ -266,71 +132,6 @@ static void test_uffd(void)
 	       test_disk_written(), "engine", "uffd");
 }
 
-static bool status_says(const char *control, const char *state)
-{
-	char *argv[8] = { TEST_KUF, "status", (char *)control };
-
-	test_start(&asks, argv);
-	test_finish(&asks);
-	return strstr(asks.console, state) || strstr(asks.said, state);
-}
-
-static int recover(const char *control, const char *address)
-{
-	char *argv[8] = { TEST_KUF, "recover", (char *)control, (char *)address };
-
-	test_start(&asks, argv);
-	test_finish(&asks);
-	return WIFEXITED(asks.status) ? WEXITSTATUS(asks.status) : -1;
-}
-
-/* The network fails: before the VM was given up, and when its memory is on its way. */
-static void test_recover(void)
-{
-	static const char *const more[] = { DISK, "--policy=background", "--control=" CONTROL_B,
-					    "--journal=/tmp/kuf-journal-b", NULL };
-	/* READY */
-	struct relay early = { .listen = UNIX_R, .to = UNIX_B, .act = RELAY_CUT,
-			       .to_source = true, .frame = 1, .cuts = 1 };
-	struct relay late = { .listen = UNIX_R, .to = UNIX_B, .act = RELAY_CUT, .frame = 300,
-			      .cuts = 1 };
-	bool ok;
-	int sent;
-
-	boot("1", "anon");
-	unlink("/tmp/kuf-journal-b");
-	receive(&b, UNIX_B, more);
-	relay_start(&early);
-	sent = send_to(CONTROL_A, UNIX_R, NULL);
-	test_finish(&b);
-	relay_join(&early);
-	ok = sent == KUF_EXIT_FAILED && ended(&b, KUF_EXIT_FAILED) && !b.console[0] &&
-	     strstr(b.said, "the source goes on with the VM") &&
-	     test_wait_for(&a, "generation 4.");
-	result(ok, "taken-back", "unix");
-
-	receive(&b, UNIX_B, more);
-	relay_start(&late);
-	sent = send_to(CONTROL_A, UNIX_R, NULL);
-	test_wait_said(&b, "the source of the VM is gone");
-	ok = sent == KUF_EXIT_CUT && status_says(CONTROL_A, "recoverable") &&
-	     status_says(CONTROL_B, "recoverable") &&
-	     send_to(CONTROL_A, UNIX_B, NULL) == KUF_EXIT_FAILED;
-	ok &= recover(CONTROL_A, "unix:/tmp/kuf-nobody") == KUF_EXIT_CUT;
-	relay_join(&late);
-	ok &= recover(CONTROL_A, UNIX_B) == KUF_EXIT_OK;
-	if (!ok)
-		kill(b.pid, SIGTERM);
-	test_finish(&a);
-	test_finish(&b);
-	lines("a", &a, "sent: ");
-	lines("b", &b, "received: ");
-	lines("b", &b, "lazy: ");
-	result(ok && ended(&a, KUF_EXIT_OK) && ended(&b, KUF_EXIT_OK) && clean(&b) &&
-	       strstr(b.console, nonce) && strstr(b.console, "guest: ok") &&
-	       strstr(b.said, "received: 0 wrong") && test_disk_written(), "recovered", "unix");
-}
-
 int main(int argc, char **argv)
 {
 	bool all = argc < 2;
@@ -339,33 +140,36 @@ int main(int argc, char **argv)
 	bool smp4 = all || !strcmp(argv[1], "smp4");
 	bool by_tcp = all || !strcmp(argv[1], "tcp");
 	bool breaks = all || !strcmp(argv[1], "break");
-	bool recovers = all || !strcmp(argv[1], "recover");
+	const char *recovers = all ? "recover-all" : argv[1];
 	bool others = all || !strcmp(argv[1], "others");
 
-	if (!by_unix && !smp && !smp4 && !by_tcp && !breaks && !others && !recovers) {
-		printf("Bail out! unix, smp, smp4, tcp, break, others or recover, not %s\n", argv[1]);
+	if (!by_unix && !smp && !smp4 && !by_tcp && !breaks && !others &&
+	    !recover_cases(recovers)) {
+		printf("Bail out! unix, smp, smp4, tcp, break, others, recover..., not %s\n",
+		       argv[1]);
 		return 1;
 	}
 	test_make_initrd();
-	ktap_plan(3 * by_unix + 2 * smp + 2 * smp4 + 2 * by_tcp + 3 * breaks + 2 * others + 2 * recovers);
+	ktap_plan(3 * by_unix + 2 * smp + 2 * smp4 + 2 * by_tcp + 3 * breaks + 2 * others +
+		  recover_cases(recovers));
 	if (by_unix) {
-		boot("1", "anon");
+		boot("1", "anon", NULL, NULL);
 		test_refusals("unix");
 		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=anon",
 			   "--policy=background", "unix");
 	}
 	if (smp) {
-		boot("2", "gmem");
+		boot("2", "gmem", NULL, NULL);
 		test_moves(UNIX_B, UNIX_C, "--backing=gmem", "--backing=gmem", "--policy=lazy",
 			   "smp");
 	}
 	if (smp4) {
-		boot("4", "shmem");
+		boot("4", "shmem", NULL, NULL);
 		test_moves(UNIX_B, UNIX_C, "--backing=shmem", "--backing=gmem",
 			   "--policy=background", "smp4");
 	}
 	if (by_tcp && has_tcp()) {
-		boot("1", "shmem");
+		boot("1", "shmem", NULL, NULL);
 		test_moves(TCP_B, TCP_C, "--backing=anon", "--backing=shmem", "--policy=lazy",
 			   "tcp");
 	} else if (by_tcp) {
@@ -381,7 +185,6 @@ int main(int argc, char **argv)
 		test_cut();
 		test_uffd();
 	}
-	if (recovers)
-		test_recover();
+	recover_run(recovers);
 	return ktap_end();
 }
