@@ -137,6 +137,21 @@ try pager-bandwidth fails 2 'bandwidth=1: bytes a second' "$kuf" pager --listen=
 try pager-max-vms fails 2 'max-vms=0: a number from 1 to 1024' "$kuf" pager --listen=/none --max-vms=0
 try pager-nowhere fails 1 'listen=/none/at: its directory' "$kuf" pager --listen=/none/at
 try pager-no-socket fails 1 'something that is no socket' "$kuf" pager --listen="$out/bad"
+# What is wrong, which setting it is, and what to do.
+try restore-directory fails 1 'a file that kuf save wrote is needed' "$kuf" restore /tmp
+try restore-missing fails 1 'the saved VM /none: No such file' "$kuf" restore /none
+head -c 5000 /dev/zero >"$out/bad"
+try restore-half fails 1 'not written to its end' "$kuf" restore "$out/bad"
+try restore-half-next fails 1 'cannot be restored: use another copy' "$kuf" restore "$out/bad"
+try restore-eager-record fails 2 'the default: say --policy=lazy' "$kuf" restore /x --record=/x
+try restore-uffd-record fails 2 'not with recordings: --policy=lazy' "$kuf" restore /x --policy=lazy --engine=uffd --record=/x
+try restore-pager-nowhere fails 2 'process, thread or unix:PATH' "$kuf" restore /x --policy=lazy --pager=unix:
+try restore-pager-timeout fails 2 'only with --pager=unix:PATH' "$kuf" restore /x --policy=lazy --pager-timeout=5
+try restore-pager-trace fails 2 'use --pager=process' "$kuf" restore /x --policy=lazy --pager=unix:/x --trace=/x
+try restore-uffd-unix fails 2 'not with --pager=unix: only thread' "$kuf" restore /x --policy=lazy --pager=unix:/x --engine=uffd
+try run-own fails 2 'only with --lazy, as otherwise no page is absent' "$kuf" run --kernel=/x --features=own
+try run-mem fails 2 'from 64M to 64G, a multiple of 4K' "$kuf" run --kernel=/x --mem=100000001
+try run-kernel fails 2 'is needed: a Linux bzImage' "$kuf" run
 # A machine with a KVM of ours is not to be expected here, and one without must be told so.
 doctor()
 {

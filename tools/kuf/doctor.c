@@ -112,9 +112,10 @@ static void check_features(int vm_fd)
 	}
 	say("ok", "KVM userfault for VMs, with%s (0x%llx)", have, (unsigned long long)probe.have);
 	for (i = 0; i < ARRAY_SIZE(features); i++) {
-		if (features[i].without && !(probe.have & features[i].bit))
-			say("note", "no %s in KVM userfault: %s", features[i].name,
-			    features[i].without);
+		if (!features[i].without || probe.have & features[i].bit)
+			continue;
+		say("note", "no %s in KVM userfault: %s", features[i].name, features[i].without);
+		fix("a newer version of the KVM userfault extension, on a CPU that has it");
 	}
 }
 
@@ -130,10 +131,12 @@ static void check_vm(int vm_fd)
 		return;
 	}
 	check_features(vm_fd);
-	if (flags >= 0 && (flags & want) == want)
+	if (flags >= 0 && (flags & want) == want) {
 		say("ok", "guest_memfd that can be mapped (flags 0x%x): --backing=gmem", flags);
-	else
+	} else {
 		say("note", "no guest_memfd that can be mapped: --backing=anon and shmem only");
+		fix("a kernel of 6.18 or newer");
+	}
 }
 
 static void check_kvm(void)
@@ -164,10 +167,12 @@ static void check_kvm(void)
 	npt = read_line("/sys/module/kvm_amd/parameters/npt");
 	if (!*npt)
 		npt = read_line("/sys/module/kvm_intel/parameters/ept");
-	if (*npt && *npt != 'Y' && *npt != '1')
+	if (*npt && *npt != 'Y' && *npt != '1') {
 		say("note", "nested paging is off: run --lazy wants --features=own");
-	else if (*npt)
+		fix("reload kvm_amd with npt=1, or kvm_intel with ept=1");
+	} else if (*npt) {
 		say("ok", "nested paging");
+	}
 }
 
 /* Only for --engine=uffd, which is there to compare with. */
@@ -183,8 +188,8 @@ static void check_uffd(void)
 		    read_line("/proc/sys/vm/unprivileged_userfaultfd"));
 		fix("be root, or sysctl vm.unprivileged_userfaultfd=1");
 	} else {
-		say("note", "userfaultfd: %s (CONFIG_USERFAULTFD): no --engine=uffd",
-		    strerror(errno));
+		say("note", "userfaultfd: %s: no --engine=uffd", strerror(errno));
+		fix("a kernel with CONFIG_USERFAULTFD=y");
 	}
 }
 
@@ -261,6 +266,7 @@ static void check_network(void)
 		close(fd);
 	} else {
 		say("note", "no TCP here (%s): only unix: addresses", strerror(errno));
+		fix("a kernel with CONFIG_INET=y");
 	}
 }
 

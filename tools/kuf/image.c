@@ -31,7 +31,8 @@ static int read_pages(const struct image *image, u64 offset, void *to, u64 len)
 {
 	int err = file_read(image->fd, to, len, image->data_offset + offset);
 
-	return err ? kuf_error(err, "reading memory at offset 0x%llx",
+	return err ? kuf_error(err,
+			       "reading saved memory at offset 0x%llx: was the file cut off, is its disk in order?",
 			       (unsigned long long)offset) : 0;
 }
 
@@ -42,7 +43,7 @@ static int check_page(const struct image *image, u64 offset, const void *page)
 	memcpy(&crc, (const u8 *)image->crcs + offset / PAGE_SIZE * sizeof(crc), sizeof(crc));
 	if (crc32c(0, page, PAGE_SIZE) == crc)
 		return 0;
-	return kuf_error(-EBADMSG, "the saved page at offset 0x%llx is damaged (CRC32C)",
+	return kuf_error(-EBADMSG, "the saved page at offset 0x%llx is damaged (CRC32C): use another copy of the file",
 			 (unsigned long long)offset);
 }
 

@@ -100,7 +100,7 @@ static int parse_size(const char *text, u64 *size)
 	}
 	if (errno || end == text || *end || *size < MIN_MEM || *size > MAX_MEM ||
 	    *size % PAGE_SIZE)
-		return kuf_error(0, "--mem=%s: a size from 64M to 64G", text);
+		return kuf_error(0, "--mem=%s: a size from 64M to 64G, a multiple of 4K", text);
 	return 0;
 }
 
@@ -250,11 +250,12 @@ int options_parse_run(struct options *o, int argc, char **argv)
 		return kuf_error(0, "what is '%s'? kuf run --help shows all options",
 				 argv[optind]);
 	if (!o->boot.kernel)
-		return kuf_error(0, "--kernel=FILE is needed");
+		return kuf_error(0, "--kernel=FILE is needed: a Linux bzImage");
 	if (o->own && !o->lazy)
-		return kuf_error(0, "--features=own: only with --lazy");
+		return kuf_error(0, "--features=own: only with --lazy, as otherwise no page is absent");
 	if (o->record && !o->lazy)
-		return kuf_error(0, "--record=%s: only with --lazy", o->record);
+		return kuf_error(0, "--record=%s: only with --lazy, as otherwise no page is absent",
+				 o->record);
 	if (options_check_machine(o))
 		return -EINVAL;
 	if (o->disk)

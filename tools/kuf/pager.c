@@ -60,7 +60,8 @@ static int create_shared_fd(struct pager *p)
 	p->shared_fd = memfd_create("kuf-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (p->shared_fd < 0 || ftruncate(p->shared_fd, p->shared_size) ||
 	    fcntl(p->shared_fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW))
-		return kuf_error(-errno, "memory to share with the pager");
+		return kuf_error(-errno, "%zu bytes of memory to share with the pager",
+				 p->shared_size);
 	return 0;
 }
 
@@ -79,7 +80,8 @@ static int create_shared(struct pager *p)
 		flags |= MAP_ANONYMOUS;
 	map = mmap(NULL, p->shared_size, PROT_READ | PROT_WRITE, flags, p->shared_fd, 0);
 	if (map == MAP_FAILED)
-		return kuf_error(-errno, "memory to share with the pager");
+		return kuf_error(-errno, "%zu bytes of memory to share with the pager",
+				 p->shared_size);
 	p->shared = map;
 	p->shared->stats.size = sizeof(p->shared->stats);
 	return 0;
@@ -133,7 +135,7 @@ static int create_context(struct pager *p)
 		return kuf_error(err, "no KVM userfault here: %s", message);
 	params.features |= pager_poison_features(probe.have);
 	err = kuf_create(&params, &p->k);
-	return err ? kuf_error(err, "KVM userfault, features 0x%llx",
+	return err ? kuf_error(err, "enabling KVM userfault, features 0x%llx: see kuf doctor",
 			       (unsigned long long)params.features) : 0;
 }
 
@@ -172,7 +174,8 @@ static int add_region(struct pager *p, struct kuf *k, u32 flags, u32 slot, u64 o
 	}
 	err = kuf_region_add(k, &r);
 	if (err)
-		return kuf_error(err, "a region at 0x%llx, %llu bytes of %s",
+		return kuf_error(err,
+				 "page states at 0x%llx for %llu bytes of --backing=%s: more memory, or a higher ulimit -n",
 				 (unsigned long long)r.gpa, (unsigned long long)len,
 				 mem_backing_name(mem->backing));
 	return 0;
@@ -187,7 +190,8 @@ int pager_add_regions(struct pager *p, struct kuf *k, u32 flags)
 	    (p->config.mode == PAGER_PROCESS || p->config.mode == PAGER_UNIX)) {
 		p->proc_mem_fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 		if (p->proc_mem_fd < 0)
-			return kuf_error(-errno, "/proc/self/mem, for the pager's process");
+			return kuf_error(-errno,
+					 "/proc/self/mem, for the pager: mount /proc, or use --backing=shmem");
 	}
 	err = add_region(p, k, flags, 0, 0, low);
 	if (!err && size > low)
@@ -203,7 +207,7 @@ static int arm(struct pager *p)
 	for (i = 0; i < nr; i++) {
 		err = kuf_arm(p->k, i);
 		if (err)
-			return kuf_error(err, "arming memslot %u of %s", i,
+			return kuf_error(err, "arming memslot %u, --backing=%s: see kuf doctor", i,
 					 mem_backing_name(p->vm->mem.backing));
 	}
 	p->armed_ns = pager_now();
@@ -217,7 +221,7 @@ static int start_here(struct pager *p)
 	err = kuf_set_source(p->k, p->config.ops, p->config.source);
 	if (!err)
 		err = pager_set_policy(p, p->k);
-	return err ? kuf_error(err, "the pager's source or policy") : 0;
+	return err ? kuf_error(err, "the pager's source, or --policy") : 0;
 }
 
 /* The process takes the userfault fd with it, so that vCPUs notice when it dies. */
@@ -228,7 +232,8 @@ static int start_process(struct pager *p, int uffd)
 
 	err = kuf_export(p->k, uffd, &ex);
 	if (err)
-		kuf_error(err, "memory for the pager's process");
+		kuf_error(err,
+			  "giving the pager's process the memory: --backing=shmem, or --pager=thread");
 	else
 		err = server_start_process(&p->server, p, &ex);
 	close(uffd);
@@ -252,7 +257,7 @@ static int start_serving(struct pager *p)
 		flags |= KVM_USERFAULT_FD_MAY_POISON;
 	err = kuf_fd_create(p->k, flags, &uffd);
 	if (err)
-		return kuf_error(err, "KVM_USERFAULT_CREATE_FD");
+		return kuf_error(err, "KVM_USERFAULT_CREATE_FD: see kuf doctor, or raise ulimit -n");
 	if (p->config.mode == PAGER_PROCESS)
 		return start_process(p, uffd);
 	p->uffd_fd = uffd;
@@ -394,7 +399,8 @@ int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error)
 		ex.flags = KUF_EXIT_SERVE;
 	err = kuf_vcpu_exit(k, run, error, &ex);
 	if (err)
-		return kuf_error(err, "the page at 0x%llx", (unsigned long long)ex.gpa);
+		return kuf_error(err, "the page at 0x%llx cannot be had",
+				 (unsigned long long)ex.gpa);
 	switch (ex.action) {
 	case KUF_NOT_MINE:
 		return -ENOENT;

@@ -49,13 +49,13 @@ static int parse(const char *path, const void *bytes, size_t size,
 	/* Each one is of the size that it has here. */
 	*entries = malloc(size);
 	if (!*entries)
-		return kuf_error(-ENOMEM, "%s", path);
+		return kuf_error(-ENOMEM, "memory for the recording %s", path);
 	err = kuf_trace_parse(bytes, size, *entries, size / sizeof(**entries), nr);
 	if (!err)
 		return 0;
 	free(*entries);
 	*entries = NULL;
-	return kuf_error(err, "%s is no recording, or damaged", path);
+	return kuf_error(err, "%s is no recording, or damaged: --record=FILE writes one", path);
 }
 
 static int read_and_parse(const char *path, int fd, struct kuf_trace_entry **entries, u64 *nr)
@@ -67,7 +67,7 @@ static int read_and_parse(const char *path, int fd, struct kuf_trace_entry **ent
 	if (fstat(fd, &st))
 		return kuf_error(-errno, "%s", path);
 	if (!S_ISREG(st.st_mode) || !st.st_size || (u64)st.st_size > MAX_SIZE)
-		return kuf_error(0, "%s is no recording", path);
+		return kuf_error(0, "%s is no recording: --record=FILE writes one", path);
 	bytes = malloc(st.st_size);
 	if (!bytes)
 		return kuf_error(-ENOMEM, "%s", path);

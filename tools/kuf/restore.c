@@ -193,7 +193,7 @@ int cmd_restore(int argc, char **argv)
 	int code, err;
 
 	if (!r) {
-		kuf_error(-ENOMEM, "no memory");
+		kuf_error(-ENOMEM, "%zu bytes for kuf restore", sizeof(*r));
 		return KUF_EXIT_FAILED;
 	}
 	machine_init(&r->machine);

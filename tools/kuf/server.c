@@ -46,7 +46,7 @@ static int serve(struct pager *p, struct kuf *k, int stop)
 	for (;;) {
 		err = kuf_pollfds(k, &poll_args);
 		if (err)
-			return kuf_error(err, "the pager's file descriptors");
+			return kuf_error(err, "the pager waits for more than %d files", MAX_FDS);
 		if (poll(fds, 1 + poll_args.used, poll_args.timeout_ms) < 0 && errno != EINTR)
 			return kuf_error(-errno, "poll of the userfault fd");
 		if (fds[0].revents)
@@ -54,7 +54,8 @@ static int serve(struct pager *p, struct kuf *k, int stop)
 		err = kuf_service(k, &s);
 		pager_note_progress(p, k);
 		if (err)
-			return kuf_error(err, "pages cannot be filled any more");
+			return kuf_error(err,
+					 "pages cannot be filled any more, for what was said before: the VM ends");
 		if (s.poison_hit)
 			return poisoned(&s);
 		if (s.end)
@@ -94,7 +95,8 @@ static int serve_process(struct pager *p, int socket)
 	if (!err)
 		err = pager_set_policy(p, k);
 	if (err) {
-		kuf_error(err, "the pager's process cannot take over");
+		kuf_error(err,
+			  "the pager's process cannot take the memory over: --pager=thread (or --lazy=thread) has none");
 		return 1;
 	}
 	if (write(socket, &ready, 1) != 1)
@@ -108,13 +110,14 @@ int server_fork(struct server *server, struct pager *pager)
 	int sockets[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
-		return kuf_error(-errno, "a socket for the pager's process");
+		return kuf_error(-errno, "a socket for the pager's process: raise ulimit -n");
 	pid = fork();
 	if (pid < 0) {
 		pid = -errno;
 		close(sockets[0]);
 		close(sockets[1]);
-		return kuf_error(pid, "a process for the pager");
+		return kuf_error(pid,
+				 "a process for the pager: raise ulimit -u, or use --pager=thread (--lazy=thread)");
 	}
 	if (!pid) {
 		prctl(PR_SET_NAME, "kuf-pager");
@@ -161,10 +164,10 @@ int server_start(struct server *server, struct pager *pager, void *(*serve)(void
 
 	server->stop = eventfd(0, EFD_CLOEXEC);
 	if (server->stop < 0)
-		return kuf_error(-errno, "eventfd");
+		return kuf_error(-errno, "an eventfd for the pager: raise ulimit -n");
 	err = pthread_create(&server->thread, NULL, serve, pager);
 	if (err)
-		return kuf_error(-err, "a thread for the pager");
+		return kuf_error(-err, "a thread for the pager: raise ulimit -u");
 	server->has_thread = true;
 	return 0;
 }
@@ -182,9 +185,12 @@ int server_start_process(struct server *server, struct pager *pager,
 
 	err = kuf_send(ex, server->socket);
 	if (err)
-		return kuf_error(err, "the pager's process (%d) takes no order", server->pid);
+		return kuf_error(err, "the pager's process (%d) takes no order: it may have been killed",
+				 server->pid);
 	if (read(server->socket, &ready, 1) != 1)
-		return kuf_error(-EIO, "the pager's process (%d) does not serve", server->pid);
+		return kuf_error(-EIO,
+				 "the pager's process (%d) does not serve: it was killed, or says why above",
+				 server->pid);
 	return server_start(server, pager, watch_process);
 }
 
@@ -193,7 +199,7 @@ static void stop_thread(struct server *server)
 	u64 one = 1;
 
 	if (write(server->stop, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "eventfd");
+		kuf_error(-errno, "the eventfd that ends the pager");
 	pthread_join(server->thread, NULL);
 }
 
@@ -207,11 +213,13 @@ static int stop_process(struct server *server)
 		pid = waitpid(server->pid, &status, 0);
 	} while (pid < 0 && errno == EINTR);
 	if (pid < 0)
-		return kuf_error(-errno, "the pager's process");
+		return kuf_error(-errno, "waiting for the pager's process (%d)", server->pid);
 	if (WIFSIGNALED(status))
-		return kuf_error(-EIO, "the pager's process was killed by signal %d",
+		return kuf_error(-EIO,
+				 "the pager's process was killed by signal %d: restore again; a kuf pager (--pager=unix:PATH) may be killed",
 				 WTERMSIG(status));
-	return WEXITSTATUS(status) ? kuf_error(-EIO, "the pager's process has failed") : 0;
+	return WEXITSTATUS(status) ? kuf_error(-EIO,
+				"the pager's process has failed, and says why above") : 0;
 }
 
 int server_stop(struct server *server)

@@ -18,22 +18,22 @@ static int read_frames(struct snapshot *s, const char *path)
 	int err;
 
 	if (fstat(s->fd, &st))
-		return kuf_error(-errno, "%s", path);
+		return kuf_error(-errno, "the saved VM %s", path);
 	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(s->file))
-		return kuf_error(0, "%s is no saved VM", path);
+		return kuf_error(0, "%s is no saved VM: a file that kuf save wrote is needed", path);
 	err = file_read(s->fd, &s->file, sizeof(s->file), 0);
 	if (err)
-		return kuf_error(err, "reading %s", path);
+		return kuf_error(err, "reading %s: was it cut off, is its disk in order?", path);
 	err = frame_file_check(&s->file, st.st_size);
 	if (err)
 		return err;
 	s->frames = malloc(s->file.frames_size ?: 1);
 	if (!s->frames)
-		return kuf_error(-ENOMEM, "%llu bytes of state",
-				 (unsigned long long)s->file.frames_size);
+		return kuf_error(-ENOMEM, "memory for %llu bytes of state of %s",
+				 (unsigned long long)s->file.frames_size, path);
 	err = file_read(s->fd, s->frames, s->file.frames_size, sizeof(s->file));
 	if (err)
-		return kuf_error(err, "reading %s", path);
+		return kuf_error(err, "reading %s: was it cut off, is its disk in order?", path);
 	err = state_parse(&s->state, s->frames, s->file.frames_size, s->file.nr_frames);
 	if (!err && !s->state.pages)
 		err = kuf_error(0, "there is no list of pages");
@@ -47,7 +47,7 @@ int snapshot_open(struct snapshot *s, const char *path)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	*s = (struct snapshot){ .fd = -1 };
-	return fd < 0 ? kuf_error(-errno, "%s", path) : snapshot_open_fd(s, fd, path);
+	return fd < 0 ? kuf_error(-errno, "the saved VM %s", path) : snapshot_open_fd(s, fd, path);
 }
 
 int snapshot_open_fd(struct snapshot *s, int fd, const char *path)
@@ -57,7 +57,8 @@ int snapshot_open_fd(struct snapshot *s, int fd, const char *path)
 	*s = (struct snapshot){ .fd = fd };
 	err = read_frames(s, path);
 	if (err)
-		kuf_error(0, "%s cannot be restored", path);
+		kuf_error(0, "%s cannot be restored: use another copy, or the kuf that wrote it",
+			  path);
 	return err;
 }
 

@@ -45,7 +45,7 @@ static int complete(struct machine *m)
 		len = mem->size - offset < COMPLETE_SIZE ? mem->size - offset : COMPLETE_SIZE;
 		err = bring(&m->vm, offset, len);
 		if (err && err != -EHWPOISON)
-			return kuf_error(err, "the pages at offset 0x%llx are not to be had",
+			return kuf_error(err, "the pages at offset 0x%llx are not to be had: without them it cannot be saved",
 					 (unsigned long long)offset);
 	}
 	return 0;
@@ -55,7 +55,7 @@ static int write_all(int fd, const void *data, u64 size, u64 offset)
 {
 	int err = file_write(fd, data, size, offset);
 
-	return err ? kuf_error(err, "writing the saved VM") : 0;
+	return err ? kuf_error(err, "writing the saved VM: is the disk full?") : 0;
 }
 
 static const u8 zeroes[PAGE_SIZE];
@@ -82,7 +82,7 @@ static int add_pages(struct machine *m, struct frame_writer *w)
 	int err = 0;
 
 	if (!crcs)
-		return kuf_error(-ENOMEM, "checksums of %llu pages", (unsigned long long)nr);
+		return kuf_error(-ENOMEM, "memory for checksums of %llu pages", (unsigned long long)nr);
 	for (i = 0; !err && i < nr; i++) {
 		err = read_page(m, i * PAGE_SIZE, page);
 		crcs[i] = page_is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE);
@@ -142,7 +142,8 @@ static int write_file(struct machine *m, int fd, u64 *pages)
 	file.file_size = file.data_offset + m->vm.mem.size;
 	frame_file_seal(&file, &w);
 	if (ftruncate(fd, file.file_size)) {
-		err = kuf_error(-errno, "%llu bytes for the saved VM",
+		err = kuf_error(-errno,
+				"%llu bytes for the saved VM: the file system, or ulimit -f, does not allow it",
 				(unsigned long long)file.file_size);
 		goto out;
 	}

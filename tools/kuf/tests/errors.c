@@ -21,7 +21,7 @@
 #define LINUX	"--kernel=" TEST_KERNEL
 
 static struct test_run run;
-static char long_line[6000], long_socket[200];
+static char long_line[6000], long_socket[200], long_listen[200];
 
 /* The command lines that must be refused, or fail, and how. */
 static const struct {
@@ -83,6 +83,17 @@ static const struct {
 	{ "restore-policy", KUF_EXIT_USAGE, "--policy=now", { "restore", "/x", "--policy=now" } },
 	{ "restore-pager", KUF_EXIT_USAGE, "--pager=exit",
 	  { "restore", "/x", "--policy=lazy", "--pager=exit" } },
+	{ "restore-pager-nowhere", KUF_EXIT_USAGE, "process, thread or unix:PATH",
+	  { "restore", "/x", "--policy=lazy", "--pager=unix:" } },
+	{ "restore-pager-timeout", KUF_EXIT_USAGE, "only with --pager=unix:PATH",
+	  { "restore", "/x", "--policy=lazy", "--pager-timeout=5" } },
+	{ "restore-pager-trace", KUF_EXIT_USAGE, "use --pager=process",
+	  { "restore", "/x", "--policy=lazy", "--pager=unix:/x", "--trace=/tmp/x" } },
+	{ "restore-uffd-unix", KUF_EXIT_USAGE, "not with --pager=unix: only thread",
+	  { "restore", "/x", "--policy=lazy", "--engine=uffd", "--pager=unix:/x" } },
+	{ "pager-nothing", KUF_EXIT_USAGE, "--listen=SOCKET is needed", { "pager" } },
+	{ "pager-help", KUF_EXIT_OK, "", { "pager", "--help" } },
+	{ "pager-long", KUF_EXIT_FAILED, "too long for a socket", { "pager", long_listen } },
 	{ "restore-eager-pager", KUF_EXIT_USAGE, "not with --policy=eager",
 	  { "restore", "/x", "--pager=thread" } },
 	{ "restore-engine", KUF_EXIT_USAGE, "--engine=fast", { "restore", "/x", "--engine=fast" } },
@@ -99,7 +110,8 @@ static const struct {
 	{ "record-alone", KUF_EXIT_USAGE, "only with --lazy",
 	  { "run", LINUX, "--record=/tmp/x" } },
 	{ "restore-missing", KUF_EXIT_FAILED, "/none: No such file", { "restore", "/none" } },
-	{ "restore-directory", KUF_EXIT_FAILED, "is no saved VM", { "restore", "/tmp" } },
+	{ "restore-directory", KUF_EXIT_FAILED, "a file that kuf save wrote is needed",
+	  { "restore", "/tmp" } },
 	{ "restore-small", KUF_EXIT_FAILED, "is no saved VM", { "restore", SMALL } },
 	{ "restore-other", KUF_EXIT_FAILED, "this is no saved VM", { "restore", TEST_KUF } },
 	{ "timed-out", KUF_EXIT_TIMEOUT, "still runs after 1 seconds",
@@ -312,6 +324,8 @@ int main(void)
 	memcpy(long_line, "--append=", strlen("--append="));
 	memset(long_socket, 'x', sizeof(long_socket) - 1);
 	memcpy(long_socket, "--control=", strlen("--control="));
+	memset(long_listen, 'x', sizeof(long_listen) - 1);
+	memcpy(long_listen, "--listen=", strlen("--listen="));
 
 	ktap_plan(NR_RESULTS);
 	test_make_tiny(TINY, "\xf4", 1);
