@@ -149,7 +149,7 @@ try restore-pager-nowhere fails 2 'process, thread or unix:PATH' "$kuf" restore 
 try restore-pager-timeout fails 2 'only with --pager=unix:PATH' "$kuf" restore /x --policy=lazy --pager-timeout=5
 try restore-pager-trace fails 2 'use --pager=process' "$kuf" restore /x --policy=lazy --pager=unix:/x --trace=/x
 try restore-uffd-unix fails 2 'not with --pager=unix: only thread' "$kuf" restore /x --policy=lazy --pager=unix:/x --engine=uffd
-try run-own fails 2 'only with --lazy, as otherwise no page is absent' "$kuf" run --kernel=/x --features=own
+try run-own fails 2 'only with --lazy: no page is absent' "$kuf" run --kernel=/x --features=own
 try run-mem fails 2 'from 64M to 64G, a multiple of 4K' "$kuf" run --kernel=/x --mem=100000001
 try run-kernel fails 2 'is needed: a Linux bzImage' "$kuf" run
 # A machine with a KVM of ours is not to be expected here, and one without must be told so.

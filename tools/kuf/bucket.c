@@ -29,11 +29,11 @@ static void refill(struct bucket *b, u64 now_ns)
 		b->now_ns = now_ns - SECOND;
 		ns = SECOND;
 	}
-	bytes = (unsigned __int128)ns * b->rate / SECOND;
+	bytes = (__uint128_t)ns * b->rate / SECOND;
 	if (!bytes)
 		return;
 	/* Not the whole time: fractions of a byte are not lost. */
-	b->now_ns += (unsigned __int128)bytes * SECOND / b->rate;
+	b->now_ns += (__uint128_t)bytes * SECOND / b->rate;
 	b->tokens += bytes;
 	if (b->tokens > (int64_t)b->burst)
 		b->tokens = b->burst;
@@ -59,6 +59,6 @@ int bucket_wait_ms(struct bucket *b, u64 now_ns)
 
 	if (bucket_ready(b, now_ns))
 		return 0;
-	ms = (unsigned __int128)(1 - b->tokens) * 1000 / b->rate + 1;
+	ms = (__uint128_t)(1 - b->tokens) * 1000 / b->rate + 1;
 	return ms < 1000 ? ms : 1000;
 }

@@ -77,17 +77,17 @@ int frame_file_check(const struct frame_file *file, u64 file_size)
 	if (memcmp(file->magic, FRAME_MAGIC, sizeof(file->magic)))
 		return kuf_error(0, "this is no saved VM, or one that was not written to its end");
 	if (file->version != FRAME_VERSION || file->size != sizeof(*file))
-		return kuf_error(0, "a saved VM of version %u; this kuf reads version %u: use the one that wrote it",
+		return kuf_error(0, "a saved VM of version %u; this kuf reads version %u",
 				 file->version, FRAME_VERSION);
 	if (file->crc != file_crc(file))
 		return kuf_error(0, "the header is damaged (CRC32C)");
 	if (file->required & ~FRAME_REQUIRED)
-		return kuf_error(0, "needs features 0x%llx, which this kuf does not have: use the one that wrote it",
+		return kuf_error(0, "needs features 0x%llx, which this kuf does not have",
 				 (unsigned long long)(file->required & ~FRAME_REQUIRED));
 	if (!(file->required & FRAME_REQUIRED_MEMORY))
 		return kuf_error(0, "there is no memory in it");
 	if (file->file_size != file_size)
-		return kuf_error(0, "%llu bytes long instead of %llu: it was cut off, or written to",
+		return kuf_error(0, "%llu bytes long instead of %llu: was it cut off?",
 				 (unsigned long long)file_size,
 				 (unsigned long long)file->file_size);
 	if (file->frames_size > FRAMES_MAX || file->data_offset % PAGE_SIZE ||

@@ -43,7 +43,8 @@ static int check_page(const struct image *image, u64 offset, const void *page)
 	memcpy(&crc, (const u8 *)image->crcs + offset / PAGE_SIZE * sizeof(crc), sizeof(crc));
 	if (crc32c(0, page, PAGE_SIZE) == crc)
 		return 0;
-	return kuf_error(-EBADMSG, "the saved page at offset 0x%llx is damaged (CRC32C): use another copy of the file",
+	return kuf_error(-EBADMSG,
+			 "the saved page at offset 0x%llx is damaged (CRC32C): use another copy",
 			 (unsigned long long)offset);
 }
 

@@ -252,9 +252,9 @@ int options_parse_run(struct options *o, int argc, char **argv)
 	if (!o->boot.kernel)
 		return kuf_error(0, "--kernel=FILE is needed: a Linux bzImage");
 	if (o->own && !o->lazy)
-		return kuf_error(0, "--features=own: only with --lazy, as otherwise no page is absent");
+		return kuf_error(0, "--features=own: only with --lazy: no page is absent");
 	if (o->record && !o->lazy)
-		return kuf_error(0, "--record=%s: only with --lazy, as otherwise no page is absent",
+		return kuf_error(0, "--record=%s: only with --lazy: no page is absent",
 				 o->record);
 	if (options_check_machine(o))
 		return -EINVAL;

@@ -257,7 +257,7 @@ static int start_serving(struct pager *p)
 		flags |= KVM_USERFAULT_FD_MAY_POISON;
 	err = kuf_fd_create(p->k, flags, &uffd);
 	if (err)
-		return kuf_error(err, "KVM_USERFAULT_CREATE_FD: see kuf doctor, or raise ulimit -n");
+		return kuf_error(err, "KVM_USERFAULT_CREATE_FD: see kuf doctor and ulimit -n");
 	if (p->config.mode == PAGER_PROCESS)
 		return start_process(p, uffd);
 	p->uffd_fd = uffd;

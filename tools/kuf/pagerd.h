@@ -14,7 +14,8 @@
  *
  * One thread, in rounds.  In each round every VM gets what it waits for, up to a budget,
  * whoever is first changing from round to round; and after all of them at most
- * PAGERD_CHUNK pages that nobody waits for go to the VM that had the fewest of those.  So a page that somebody waits for waits itself for no more than
+ * PAGERD_CHUNK pages that nobody waits for go to the VM that had the fewest of those.
+ * So a page that somebody waits for waits itself for no more than
  *	PAGERD_CHUNK + (VMs - 1) * PAGERD_URGENT
  * pages of others, and those of its own VM that were needed before it.  --bandwidth is
  * for all that nobody waits for.
@@ -105,8 +106,9 @@ void pagerd_vm_release(struct pagerd_vm *vm);
 /* pagerd_serve.c: what is asked of it, in @vm's name. */
 extern const struct kuf_source_ops pagerd_ops;
 /*
- * What it waits for; with @background a turn of what nobody waits for.  -errno: it cannot be served,
- * and neither could it by another pager.  Sets vm->ended when it is not there any more.
+ * What it waits for; with @background a turn of what nobody waits for.  -errno: it cannot
+ * be served, and neither could it by another pager.  Sets vm->ended when it is not there
+ * any more.
  */
 int pagerd_serve(struct pagerd_vm *vm, bool background);
 void pagerd_guard_init(void);

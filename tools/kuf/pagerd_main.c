@@ -84,9 +84,9 @@ static int allow_files(unsigned int max_vms)
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		return kuf_error(-errno, "RLIMIT_NOFILE");
 	if (limit.rlim_cur < need)
-		return kuf_error(-EMFILE, "--max-vms=%u: %llu files are needed, %llu allowed; raise ulimit -Hn",
-				 max_vms, (unsigned long long)need,
-				 (unsigned long long)limit.rlim_cur);
+		return kuf_error(-EMFILE,
+				 "--max-vms=%u: %llu files are needed, of %llu: raise ulimit -Hn",
+				 max_vms, (unsigned long long)need, (unsigned long long)limit.rlim_cur);
 	return 0;
 }
 

@@ -14,11 +14,11 @@
  * is one thread, and nothing in libkuf or the image is held by it that others need.
  */
 static sigjmp_buf guard;
-static volatile sig_atomic_t guarded;
+static bool guarded;
 
 static void on_sigbus(int number)
 {
-	if (guarded)
+	if (READ_ONCE(guarded))
 		siglongjmp(guard, 1);
 	/* Not a VM's: it happens again, and is the end. */
 	signal(number, SIG_DFL);
@@ -37,12 +37,12 @@ int pagerd_guard(int (*f)(struct pagerd_vm *vm, void *arg), struct pagerd_vm *vm
 	int err;
 
 	if (sigsetjmp(guard, 0)) {
-		guarded = 0;
+		__atomic_store_n(&guarded, false, __ATOMIC_RELAXED);
 		return -EFAULT;
 	}
-	guarded = 1;
+	__atomic_store_n(&guarded, true, __ATOMIC_RELAXED);
 	err = f(vm, arg);
-	guarded = 0;
+	__atomic_store_n(&guarded, false, __ATOMIC_RELAXED);
 	return err;
 }
 

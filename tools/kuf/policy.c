@@ -87,7 +87,7 @@ static int check_uffd(const struct policy_options *o)
 		return kuf_error(0, "--engine=uffd: not with --pager=%s: only thread",
 				 o->mode == PAGER_UNIX ? "unix" : "process");
 	if (o->policy.kind == KUF_RECORDED || o->policy.record)
-		return kuf_error(0, "--engine=uffd: not with recordings: --policy=lazy or background");
+		return kuf_error(0, "--engine=uffd: not with recordings: --policy=lazy");
 	return 0;
 }
 
@@ -109,7 +109,8 @@ int policy_check(struct policy_options *o)
 	int err;
 
 	if (o->eager && (o->mode || o->engine || o->policy.record || o->trace))
-		return kuf_error(0, "--pager, --engine, --record, --trace: not with --policy=eager, the default: say --policy=lazy, background or recorded");
+		return kuf_error(0, "%s: not with --policy=eager, the default: say --policy=lazy",
+				 "--pager, --engine, --record, --trace");
 	if (recorded && !o->replay)
 		return kuf_error(0, "--policy=recorded: --replay=FILE is needed");
 	if (!recorded && (o->replay || o->policy.then_eager))

@@ -1,58 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The VMM's side of kuf pager: connects, watches it, and replaces it.
+ * The VMM's side of kuf pager: watches it, and replaces it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "abi.h"
-#include "control.h"
-#include "packet.h"
-#include "pager.h"
+#include "remote_private.h"
 #include "vm.h"
 
 #define PING_MS		1000
-#define SILENT_MS	3000
 #define END_MS		5000
 #define RETRY_MIN_MS	50
 #define RETRY_MAX_MS	2000
-#define MS		1000000ull
-
-struct remote {
-	/* For the thread alone, once it is there. */
-	int socket;		/* -1: there is no pager */
-	u32 peer;		/* its number, of kuf_export() */
-	int uffd;		/* for the next one, or -1 */
-	struct kuf_export ex;	/* the same */
-	int replay;		/* entries of a recording, or -1 */
-	u64 pinged_ns;		/* 0: all pings were answered */
-	u64 ping_ns;		/* when the next one is due */
-	char why[PACKET_TEXT];	/* an attempt failed */
-
-	pthread_mutex_t lock;	/* all below */
-	enum remote_state state;
-	pid_t pid;
-	unsigned int pagers;
-	u64 since_ns;
-	struct kuf_stats past;	/* of those who are gone */
-	u64 uncounted;
-};
-
-static const struct remote_config *config_of(const struct pager *p)
-{
-	return &p->config.remote;
-}
 
 static void set_state(struct remote *r, enum remote_state state)
 {
@@ -75,7 +42,7 @@ void remote_get_status(struct pager *p, struct remote_status *status)
 	status->pagers = r->pagers;
 	status->since_ns = r->since_ns;
 	pthread_mutex_unlock(&r->lock);
-	snprintf(status->path, sizeof(status->path), "%s", config_of(p)->path);
+	snprintf(status->path, sizeof(status->path), "%s", remote_config_of(p)->path);
 }
 
 void remote_add_stats(struct pager *p, struct kuf_stats *stats, u64 *uncounted)
@@ -106,203 +73,6 @@ static void account(struct pager *p)
 	p->shared->filled_before = present;
 	p->shared->demanded_before = r->past.demanded;
 	pthread_mutex_unlock(&r->lock);
-}
-
-__attribute__((format(printf, 3, 4)))
-static int failed(struct remote *r, int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(r->why, sizeof(r->why), fmt, ap);
-	va_end(ap);
-	return err;
-}
-
-/* Once for each pager, however often it takes to get it: what is waited for comes here. */
-static int prepare(struct pager *p)
-{
-	struct remote *r = p->remote;
-	int err;
-
-	if (r->uffd >= 0)
-		return 0;
-	err = kuf_fd_create(p->k, KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK |
-			    KVM_USERFAULT_FD_STALL | KVM_USERFAULT_FD_REPLACE, &r->uffd);
-	if (err) {
-		r->uffd = -1;
-		return failed(r, err, "KVM_USERFAULT_CREATE_FD");
-	}
-	err = kuf_export(p->k, r->uffd, &r->ex);
-	if (err) {
-		close(r->uffd);
-		r->uffd = -1;
-		return failed(r, err, "memory for the pager");
-	}
-	return 0;
-}
-
-static int open_socket(struct pager *p, int *fd, pid_t *pid)
-{
-	const char *path = config_of(p)->path;
-	struct remote *r = p->remote;
-	struct sockaddr_un address;
-	uid_t uid;
-	int err;
-
-	err = control_address(&address, path);
-	if (err)
-		return failed(r, err, "--pager=unix:%.60s...", path);
-	*fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (*fd < 0)
-		return failed(r, -errno, "a socket");
-	err = connect(*fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
-	if (err == -ENOENT || err == -ECONNREFUSED)
-		return failed(r, err, "no pager listens at %s: kuf pager --listen=SOCKET", path);
-	/* It is there, and its backlog is full. */
-	if (err == -EAGAIN)
-		return failed(r, err, "the pager at %s does not answer", path);
-	if (err)
-		return failed(r, err, "--pager=unix:%s", path);
-	err = packet_peer(*fd, pid, &uid);
-	if (err)
-		return failed(r, err, "SO_PEERCRED");
-	/* It gets the guest's memory. */
-	if (!packet_trusts(uid))
-		return failed(r, -EPERM, "the pager at %s is user %u's: start it as this one, or root",
-			      path, uid);
-	return 0;
-}
-
-static int say_hello(struct pager *p, int fd)
-{
-	const struct pager_policy *policy = &p->config.policy;
-	int fds[HELLO_FILES + KUF_EXPORT_MAX_FDS];
-	struct remote *r = p->remote;
-	struct packet_hello hello = {
-		.policy = policy->kind,
-		.flags = (policy->then_eager ? HELLO_THEN_EAGER : 0) |
-			 (policy->record ? HELLO_RECORD : 0) |
-			 (r->replay >= 0 ? HELLO_REPLAY : 0),
-		.mem_size = p->vm->mem.size,
-		.nr_replay = r->replay >= 0 ? policy->nr_replay : 0,
-		.export_size = r->ex.nr_bytes,
-	};
-
-	packet_head_init(&hello.head, PACKET_HELLO, sizeof(hello) + r->ex.nr_bytes);
-	memcpy(hello.session, config_of(p)->session, sizeof(hello.session));
-	fds[hello.nr_fds++] = config_of(p)->file;
-	fds[hello.nr_fds++] = p->shared_fd;
-	if (r->replay >= 0)
-		fds[hello.nr_fds++] = r->replay;
-	memcpy(fds + hello.nr_fds, r->ex.fds, r->ex.nr_fds * sizeof(int));
-	hello.nr_fds += r->ex.nr_fds;
-	return packet_send(fd, &hello, sizeof(hello), r->ex.bytes, r->ex.nr_bytes, fds,
-			   hello.nr_fds);
-}
-
-/* One packet; -ECANCELED: the VM ends; -ETIMEDOUT. */
-static int hear(int fd, struct packet *packet, int timeout_ms, int stop)
-{
-	struct pollfd fds[] = {
-		{ .fd = stop, .events = POLLIN },
-		{ .fd = fd, .events = POLLIN },
-	};
-	unsigned int nr_fds = 0;
-	size_t len;
-	int err, n;
-
-	do {
-		n = poll(fds, 2, timeout_ms);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	if (!n)
-		return -ETIMEDOUT;
-	if (fds[0].revents)
-		return -ECANCELED;
-	err = packet_receive(fd, packet, sizeof(*packet), &len, NULL, &nr_fds);
-	return err ?: packet_check(packet, len);
-}
-
-/* What it says to HELLO.  It may be stopped: that is told before it was waited for. */
-static int hear_answer(struct pager *p, int fd, pid_t pid, struct packet *packet, int timeout_ms)
-{
-	bool patient = timeout_ms < 0 || timeout_ms > SILENT_MS;
-	struct remote *r = p->remote;
-	int err;
-
-	err = hear(fd, packet, patient ? SILENT_MS : timeout_ms, p->server.stop);
-	if (err != -ETIMEDOUT || !patient)
-		return err;
-	kuf_say("the pager at %s (process %d) does not answer: is it stopped (SIGCONT)?",
-		config_of(p)->path, pid);
-	pthread_mutex_lock(&r->lock);
-	r->state = REMOTE_SILENT;
-	r->pid = pid;
-	pthread_mutex_unlock(&r->lock);
-	return hear(fd, packet, timeout_ms < 0 ? -1 : timeout_ms - SILENT_MS, p->server.stop);
-}
-
-/* With a pager that may serve: until it has said that it will. */
-static int agree(struct pager *p, int fd, pid_t pid, int timeout_ms)
-{
-	struct remote *r = p->remote;
-	struct packet packet;
-	int err;
-
-	err = say_hello(p, fd);
-	if (!err)
-		err = hear_answer(p, fd, pid, &packet, timeout_ms);
-	if (err == -ECANCELED)
-		return err;
-	if (err == -ETIMEDOUT)
-		return failed(r, err, "the pager at %s does not answer", config_of(p)->path);
-	if (err == -EPROTO)
-		return failed(r, err, "what listens at %s is no kuf pager of this version",
-			      config_of(p)->path);
-	if (err)
-		return failed(r, err, "the pager at %s hung up", config_of(p)->path);
-	if (packet.head.type == PACKET_REFUSED)
-		return failed(r, packet.err ?: -EACCES, "%s", packet.text);
-	if (packet.head.type != PACKET_READY)
-		return failed(r, -EPROTO, "the pager at %s says something else than READY",
-			      config_of(p)->path);
-	err = packet_say(fd, PACKET_GO, 0, NULL);
-	return err ? failed(r, err, "the pager at %s hung up", config_of(p)->path) : 0;
-}
-
-/* One attempt to get a pager, or another one.  -errno, and r->why. */
-static int attempt(struct pager *p, int timeout_ms)
-{
-	struct remote *r = p->remote;
-	int err, fd = -1;
-	pid_t pid = 0;
-
-	err = open_socket(p, &fd, &pid);
-	if (!err)
-		err = prepare(p);
-	if (!err)
-		err = agree(p, fd, pid, timeout_ms);
-	if (err) {
-		if (fd >= 0)
-			close(fd);
-		return err;
-	}
-	/* Its copy is the only one: KVM notices when it dies. */
-	close(r->uffd);
-	r->uffd = -1;
-	r->peer = r->ex.peer;
-	r->socket = fd;
-	r->pinged_ns = 0;
-	r->ping_ns = 0;
-	pthread_mutex_lock(&r->lock);
-	r->pid = pid;
-	r->pagers++;
-	r->state = REMOTE_SERVES;
-	r->since_ns = pager_now();
-	pthread_mutex_unlock(&r->lock);
-	return 0;
 }
 
 /* 0: nothing that matters. */
@@ -340,8 +110,8 @@ static void ping(struct remote *r)
 		packet_say(r->socket, PACKET_PING, 0, NULL);
 		r->pinged_ns = now;
 		r->ping_ns = now + PING_MS * MS;
-	} else if (now - r->pinged_ns > SILENT_MS * MS && r->state == REMOTE_SERVES) {
-		kuf_say("the pager (process %d) does not answer: is it stopped (SIGCONT), or does it wait for a file?",
+	} else if (now - r->pinged_ns > REMOTE_SILENT_MS * MS && r->state == REMOTE_SERVES) {
+		kuf_say("the pager (process %d) does not answer: is it stopped (SIGCONT)?",
 			r->pid);
 		/* Since it was heard of. */
 		pthread_mutex_lock(&r->lock);
@@ -358,7 +128,7 @@ static int watch(struct pager *p)
 	int err;
 
 	for (;;) {
-		err = hear(r->socket, &packet, PING_MS, p->server.stop);
+		err = remote_hear(r->socket, &packet, PING_MS, p->server.stop);
 		if (!err)
 			err = heard(p, &packet);
 		else if (err == -ETIMEDOUT || err == -EAGAIN)
@@ -402,12 +172,12 @@ static int replace(struct pager *p)
 	int wait_ms = RETRY_MIN_MS, left_ms, err;
 	char said[PACKET_TEXT] = "";
 
-	if (config_of(p)->timeout_s)
-		end = begin + config_of(p)->timeout_s * 1000 * MS;
+	if (remote_config_of(p)->timeout_s)
+		end = begin + remote_config_of(p)->timeout_s * 1000 * MS;
 	kuf_say("the pager (process %d) is gone: pages wait for another one at %s", r->pid,
-		config_of(p)->path);
+		remote_config_of(p)->path);
 	for (;;) {
-		err = attempt(p, ms_until(end));
+		err = remote_connect(p, ms_until(end));
 		if (!err || err == -ECANCELED)
 			break;
 		set_state(r, REMOTE_GONE);
@@ -416,8 +186,9 @@ static int replace(struct pager *p)
 		strcpy(said, r->why);
 		left_ms = ms_until(end);
 		if (!left_ms)
-			return kuf_error(-ETIMEDOUT, "no pager came to %s in %u s (--pager-timeout): the VM ends",
-					 config_of(p)->path, config_of(p)->timeout_s);
+			return kuf_error(-ETIMEDOUT,
+					 "no pager came to %s in %u s (--pager-timeout)",
+					 remote_config_of(p)->path, remote_config_of(p)->timeout_s);
 		if (left_ms >= 0 && left_ms < wait_ms)
 			wait_ms = left_ms;
 		if (poll(&stop, 1, wait_ms) > 0)
@@ -443,7 +214,7 @@ static void end(struct pager *p)
 	err = packet_say(r->socket, PACKET_END, 0, NULL);
 	while (!err) {
 		/* Its end is closed when it has let go of the memory. */
-		err = hear(r->socket, &packet, ms_until(until), -1);
+		err = remote_hear(r->socket, &packet, ms_until(until), -1);
 	}
 	if (err == -ETIMEDOUT)
 		kuf_say("the pager (process %d) does not answer: what it did last is not counted",
@@ -499,7 +270,7 @@ static int share_replay(struct pager *p)
 
 int remote_start(struct pager *p)
 {
-	const struct remote_config *c = config_of(p);
+	const struct remote_config *c = remote_config_of(p);
 	struct remote *r = calloc(1, sizeof(*r));
 	int err;
 
@@ -515,7 +286,7 @@ int remote_start(struct pager *p)
 	err = share_replay(p);
 	if (err)
 		return err;
-	err = attempt(p, c->timeout_s ? (int)c->timeout_s * 1000 : -1);
+	err = remote_connect(p, c->timeout_s ? (int)c->timeout_s * 1000 : -1);
 	if (err)
 		return kuf_error(err, "%s", r->why);
 	kuf_say("pages come from the pager at %s (process %d)", c->path, r->pid);

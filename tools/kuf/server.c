@@ -185,7 +185,7 @@ int server_start_process(struct server *server, struct pager *pager,
 
 	err = kuf_send(ex, server->socket);
 	if (err)
-		return kuf_error(err, "the pager's process (%d) takes no order: it may have been killed",
+		return kuf_error(err, "the pager's process (%d) takes no order: was it killed?",
 				 server->pid);
 	if (read(server->socket, &ready, 1) != 1)
 		return kuf_error(-EIO,

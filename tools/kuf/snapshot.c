@@ -20,7 +20,8 @@ static int read_frames(struct snapshot *s, const char *path)
 	if (fstat(s->fd, &st))
 		return kuf_error(-errno, "the saved VM %s", path);
 	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(s->file))
-		return kuf_error(0, "%s is no saved VM: a file that kuf save wrote is needed", path);
+		return kuf_error(0, "%s is no saved VM: a file that kuf save wrote is needed",
+				 path);
 	err = file_read(s->fd, &s->file, sizeof(s->file), 0);
 	if (err)
 		return kuf_error(err, "reading %s: was it cut off, is its disk in order?", path);

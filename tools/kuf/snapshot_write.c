@@ -45,7 +45,8 @@ static int complete(struct machine *m)
 		len = mem->size - offset < COMPLETE_SIZE ? mem->size - offset : COMPLETE_SIZE;
 		err = bring(&m->vm, offset, len);
 		if (err && err != -EHWPOISON)
-			return kuf_error(err, "the pages at offset 0x%llx are not to be had: without them it cannot be saved",
+			return kuf_error(err,
+					 "the pages at offset 0x%llx are needed to save it",
 					 (unsigned long long)offset);
 	}
 	return 0;
@@ -82,7 +83,8 @@ static int add_pages(struct machine *m, struct frame_writer *w)
 	int err = 0;
 
 	if (!crcs)
-		return kuf_error(-ENOMEM, "memory for checksums of %llu pages", (unsigned long long)nr);
+		return kuf_error(-ENOMEM, "memory for checksums of %llu pages",
+				 (unsigned long long)nr);
 	for (i = 0; !err && i < nr; i++) {
 		err = read_page(m, i * PAGE_SIZE, page);
 		crcs[i] = page_is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE);
