@@ -86,7 +86,8 @@ static int allow_files(unsigned int max_vms)
 	if (limit.rlim_cur < need)
 		return kuf_error(-EMFILE,
 				 "--max-vms=%u: %llu files are needed, of %llu: raise ulimit -Hn",
-				 max_vms, (unsigned long long)need, (unsigned long long)limit.rlim_cur);
+				 max_vms, (unsigned long long)need,
+				 (unsigned long long)limit.rlim_cur);
 	return 0;
 }
 
