@@ -26,6 +26,13 @@ static void charge(struct round *r, uint64_t pages)
 	r->left -= pages < r->left ? pages : r->left;
 }
 
+/* A look costs as well, or whoever has us look for nothing gets all of our time. */
+static void charge_look(struct round *r, uint64_t left_before)
+{
+	if (r->left == left_before)
+		charge(r, 1);
+}
+
 static void wake_one(struct kuf *k, struct kufi_region *region, uint64_t page)
 {
 	struct kufi_wake wake = { .k = k, .region = region };
@@ -118,7 +125,7 @@ static bool attend(struct round *r, struct kufi_region *region, uint64_t page)
 static void needs(struct round *r)
 {
 	struct kuf *k = r->k;
-	uint64_t n, page;
+	uint64_t n, page, left;
 	unsigned int i;
 
 	/* First this: what is put in later rings again. */
@@ -129,9 +136,12 @@ static void needs(struct round *r)
 
 		if (!__atomic_load_n(&region->used, __ATOMIC_ACQUIRE))
 			continue;
-		while (r->left && !k->source_full && kufi_set_take(&region->need, &page))
+		while (r->left && !k->source_full && kufi_set_take(&region->need, &page)) {
+			left = r->left;
 			if (!attend(r, region, page))
 				return;
+			charge_look(r, left);
+		}
 	}
 }
 
@@ -201,6 +211,7 @@ static void event(struct round *r, const struct kvm_userfault_event *e)
 static void events(struct round *r)
 {
 	struct kuf *k = r->k;
+	uint64_t left;
 	ssize_t n, i;
 
 	while (k->uffd >= 0 && !k->uffd_end && r->left) {
@@ -219,8 +230,11 @@ static void events(struct round *r)
 		n /= sizeof(k->events[0]);
 		KUFI_COUNT(k, events, n);
 		/* All of them, whatever the budget: they are told only once. */
-		for (i = 0; i < n; i++)
+		for (i = 0; i < n; i++) {
+			left = r->left;
 			event(r, &k->events[i]);
+			charge_look(r, left);
+		}
 		if (n < KUFI_NR_EVENTS)
 			return;
 	}

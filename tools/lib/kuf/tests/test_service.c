@@ -468,11 +468,31 @@ static void wakes_for_others(void)
 	end_server(k, &r);
 }
 
+/* Whoever has it look at pages that need nothing does not get more than a round. */
+static void looks_cost(void)
+{
+	struct kuf_region r;
+	struct kuf *k = server(&r);
+	struct kufi_region *region = kufi_region_find(k, 0, GPA);
+	int i;
+
+	EQUAL(kuf_install_zero(k, 0, GPA, r.len, NULL), 0);
+	for (i = 0; i < 64; i++)
+		kufi_need(k, region, i);
+	for (i = 1; i <= 4; i++) {
+		EQUAL(serve(k, 16, 0).more, 1);
+		EQUAL(mock_count(KVM_USERFAULT_WAKE, NULL), 16 * i);
+		EQUAL(kufi_set_empty(&region->need), i == 4);
+	}
+	EQUAL(serve(k, 16, 0).more, 0);
+	end_server(k, &r);
+}
+
 static const struct test tests[] = {
 	TEST(fault_to_wake), TEST(events_in_states), TEST(other_types), TEST(replies),
 	TEST(bad_replies), TEST(failed_replies), TEST(no_room), TEST(accesses),
 	TEST(urgent_overtakes), TEST(looks_up_meanwhile),
-	TEST(one_at_a_time), TEST(end_of_fd), TEST(wakes_for_others),
+	TEST(one_at_a_time), TEST(end_of_fd), TEST(wakes_for_others), TEST(looks_cost),
 };
 
 MAIN(tests)

@@ -432,7 +432,7 @@ int kuf_pollfds(struct kuf *k, struct kuf_poll *p);
 
 struct kuf_service {
 	size_t size;
-	uint64_t budget;	/* pages to fill or request at most; 0: 64 */
+	uint64_t budget;	/* pages to fill, request or look at, at most; 0: 64 */
 	uint64_t done;		/* out: pages filled */
 	uint32_t more;		/* out: 1 if it stopped because of the budget */
 	uint32_t end;		/* out: 1 if the userfault file descriptor is at its end */
