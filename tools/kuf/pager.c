@@ -347,7 +347,9 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 
 	if (!p->k) {
 		/* There nothing but poison is in the way. */
-		err = p->poison ? kuf_access(p->poison, gpa, len, flags, -1, NULL) : 0;
+		do {
+			err = p->poison ? kuf_access(p->poison, gpa, len, flags, -1, NULL) : 0;
+		} while (err == -EINTR);
 		return err || !p->uffd ? err : engine_uffd_access(p, gpa, len);
 	}
 	err = begin_wait(p, &w);

@@ -53,10 +53,19 @@ void pager_add_stats(struct kuf_stats *to, const struct kuf_stats *from)
 		numbers(to)[i] += __atomic_load_n(&numbers_from[i], __ATOMIC_RELAXED);
 }
 
-/* Pages that are lost and so will not be filled. */
-static u64 never(const struct pager *p)
+/*
+ * As many were filled, or are lost and will not be, as there are: that is worth a look, as
+ * some of these may have been made usable again.
+ */
+static bool is_populated(struct pager *p, struct kuf *k, u64 filled)
 {
-	return __atomic_load_n(&p->shared->never, __ATOMIC_RELAXED);
+	struct kuf_cursor c = {
+		.size = sizeof(c),
+		.mask = KUF_MASK_ABSENT & ~KUF_MASK(KUF_DISCARDED),
+	};
+
+	return filled + __atomic_load_n(&p->shared->never, __ATOMIC_RELAXED) >=
+	       p->shared->nr_pages && kuf_next(k, &c) == -ENOENT;
 }
 
 static bool working_set_is_in(struct pager *p, struct kuf *k, const struct kuf_stats *stats)
@@ -89,7 +98,8 @@ void pager_note_progress(struct pager *p, struct kuf *k)
 	if (!__atomic_load_n(&shared->working_set_ns, __ATOMIC_RELAXED) &&
 	    working_set_is_in(p, k, &stats))
 		pager_note_time(&shared->working_set_ns);
-	if (stats.installed + stats.zeroed + shared->filled_before + never(p) >= shared->nr_pages)
+	if (!__atomic_load_n(&shared->populated_ns, __ATOMIC_RELAXED) &&
+	    is_populated(p, k, stats.installed + stats.zeroed + shared->filled_before))
 		pager_note_time(&shared->populated_ns);
 }
 
@@ -101,7 +111,7 @@ void pager_note_populated(struct pager *p)
 		return;
 	if (p->config.mode == PAGER_PROCESS)
 		pager_add_stats(&stats, &p->shared->stats);
-	if (stats.installed + stats.zeroed + never(p) >= p->nr_pages)
+	if (is_populated(p, p->k, stats.installed + stats.zeroed + p->shared->filled_before))
 		pager_note_time(&p->shared->populated_ns);
 }
 

@@ -53,7 +53,8 @@ static void test_texts(void)
 				    .left_pages = 333, .lost_pages = 4,
 				    .report = { .armed_ns = 1, .resumed_ns = 5000001,
 						.pages = 100, .present = 25, .demand = 20,
-						.background = 5, .latency_count = 20,
+						.background = 5, .poisoned = 4,
+						.latency_count = 20,
 						.latency_sum_ns = 2000000,
 						.latency = { [6] = 20 } } };
 	char small[200];
@@ -65,7 +66,8 @@ static void test_texts(void)
 	p = printed(json, &err);
 	ktap_result(!err && strstr(p, "state              postcopy-active\n") &&
 		    strstr(p, "ab010000000000000000000000000000, epoch 3\n") &&
-		    strstr(p, "25 of 100 pages (25 %), by kuf, background\n") &&
+		    strstr(p, "poisoned           4 pages\n") &&
+		    strstr(p, "29 of 100 pages (29 %), by kuf, background\n") &&
 		    strstr(p, "20 pages, 100.0 us on average\n") &&
 		    strstr(p, "guest resumed             5.0 ms\n") &&
 		    strstr(p, "333 of 16384 pages absent there, 4 poisoned\n") &&
