@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "guard.h"
 #include "machine.h"
 #include "reset.h"
 
@@ -20,7 +19,6 @@ void machine_init(struct machine *m)
 		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1 } },
 	};
 	pager_init(&m->pager);
-	guard_init();
 }
 
 int machine_plug_devices(struct machine *m, const char *console, const char *disk)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "guard.h"
 #include "kuf.h"
 
 static const struct command {
@@ -73,6 +74,7 @@ int main(int argc, char **argv)
 {
 	size_t i;
 
+	guard_init();
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		usage(stdout);
 		return KUF_EXIT_OK;
