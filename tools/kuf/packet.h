@@ -2,6 +2,8 @@
 #ifndef KUF_PACKET_H
 #define KUF_PACKET_H
 
+#include <sys/types.h>
+
 #include "kuf.h"
 
 /*

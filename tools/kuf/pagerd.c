@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "guard.h"
 #include "pagerd.h"
 
 #define VM_FDS		4	/* the socket, and what libkuf has */
@@ -130,7 +131,7 @@ int pagerd_open(struct pagerd *d, const struct pagerd_options *options)
 	for (i = 0; i < d->nr_slots; i++)
 		vm_init(&d->vms[i]);
 	bucket_init(&d->bucket, options->bandwidth, pager_now());
-	pagerd_guard_init();
+	guard_init();
 	return listen_at(d);
 }
 

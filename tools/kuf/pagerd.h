@@ -111,7 +111,6 @@ extern const struct kuf_source_ops pagerd_ops;
  * any more.
  */
 int pagerd_serve(struct pagerd_vm *vm, bool background);
-void pagerd_guard_init(void);
 /*
  * Calls @f.  The VM may take memory away that it had shared: -EFAULT then (SIGBUS), and
  * the context is only good to be destroyed.

@@ -3,47 +3,34 @@
  * One VM's turn: libkuf serves it from its image, which passes on as much as it may.
  */
 #include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <string.h>
 
+#include "guard.h"
 #include "pagerd.h"
+
+struct guarded {
+	int (*f)(struct pagerd_vm *vm, void *arg);
+	struct pagerd_vm *vm;
+	void *arg;
+};
+
+static int call(void *arg)
+{
+	struct guarded *g = arg;
+
+	return g->f(g->vm, g->arg);
+}
 
 /*
  * Memory of a VM that can be cut off under us is not worth the other VMs' pager.  There
  * is one thread, and nothing in libkuf or the image is held by it that others need.
  */
-static sigjmp_buf guard;
-static bool guarded;
-
-static void on_sigbus(int number)
-{
-	if (READ_ONCE(guarded))
-		siglongjmp(guard, 1);
-	/* Not a VM's: it happens again, and is the end. */
-	signal(number, SIG_DFL);
-}
-
-void pagerd_guard_init(void)
-{
-	/* What is jumped out of does not leave the signal blocked. */
-	struct sigaction action = { .sa_handler = on_sigbus, .sa_flags = SA_NODEFER };
-
-	sigaction(SIGBUS, &action, NULL);
-}
-
 int pagerd_guard(int (*f)(struct pagerd_vm *vm, void *arg), struct pagerd_vm *vm, void *arg)
 {
-	int err;
+	struct guarded g = { f, vm, arg };
+	int err = guard_call(call, &g, NULL);
 
-	if (sigsetjmp(guard, 0)) {
-		__atomic_store_n(&guarded, false, __ATOMIC_RELAXED);
-		return -EFAULT;
-	}
-	__atomic_store_n(&guarded, true, __ATOMIC_RELAXED);
-	err = f(vm, arg);
-	__atomic_store_n(&guarded, false, __ATOMIC_RELAXED);
-	return err;
+	return err == -EHWPOISON ? -EFAULT : err;
 }
 
 static int request(void *source, const struct kuf_request *r)
