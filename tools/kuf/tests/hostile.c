@@ -72,6 +72,7 @@ static bool read_file(const char *dir, const char *name, struct file *f)
 
 static int fds[CORPUS_CONNECTIONS];
 static int listen_fd;
+static struct net_address at;
 static bool started;		/* the destination runs the VM */
 static bool ended;		/* what it does in its own thread */
 
@@ -154,7 +155,7 @@ static void play_one(const struct corpus_op *op, const u8 *data)
 	switch (op->kind) {
 	case CORPUS_CONNECT:
 		if (listen_fd < 0)
-			*fd = net_connect(&world.to, PATIENCE_MS, -1);
+			*fd = net_connect(&at, PATIENCE_MS, -1);
 		else if (!net_wait(listen_fd, POLLIN, PATIENCE_MS, -1))
 			*fd = net_accept(listen_fd);
 		break;
@@ -326,7 +327,7 @@ static const char *test_recv(const struct file *f)
 	listen_fd = -1;
 	unlink(AT + strlen("unix:"));
 	world_listen(&world);
-	net_parse(&world.to, world.to_text);
+	net_parse(&at, AT);
 	pthread_create(&thread, NULL, be_destination, &err);
 	play(f);
 	if (strcmp(f->outcome, "recoverable"))
@@ -411,14 +412,13 @@ static const char *judge_source(const struct file *f)
 	if (world.out.phase != OUTGOING_CUT || world.resumed)
 		return "it is not recoverable";
 	pthread_create(&thread, NULL, be_honest, &honest);
-	err = outgoing_recover(&world.out, &world.to);
+	err = outgoing_recover(&world.out, &at);
 	pthread_join(thread, NULL);
 	return err || honest ? "it cannot be recovered" : NULL;
 }
 
 static const char *test_send(const struct file *f)
 {
-	struct net_address at;
 	pthread_t thread;
 	const char *why;
 

@@ -43,7 +43,7 @@ static void open_two(struct stream *one, struct stream *other)
 	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 	stream_open(one, fds[0], "one", 1, -1);
 	stream_open(other, fds[1], "main", 1, -1);
-	world_said[0] = '\0';
+	world_forget();
 }
 
 static void open_pair(void)
@@ -185,7 +185,7 @@ static void cut(void)
 
 static void wait_done(void)
 {
-	unsigned int ms = 20000;
+	unsigned int ms = 60000;
 
 	while (!__atomic_load_n(&world.done, __ATOMIC_ACQUIRE) && ms--)
 		usleep(1000);
@@ -370,7 +370,7 @@ static int lie(const struct lie *l, int listen_fd)
 	int err, refused = 0;
 
 	memset(resume.session, 0xab, sizeof(resume.session));
-	world_said[0] = '\0';
+	world_forget();
 	pthread_create(&thread, NULL, recover, &refused);
 	err = hear_hello(listen_fd, &main, PROTO_MAIN_AGAIN);
 	err = err ?: hear_hello(listen_fd, &urgent, PROTO_URGENT);

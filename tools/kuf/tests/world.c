@@ -40,6 +40,13 @@ bool world_heard(const char *text)
 	return heard;
 }
 
+void world_forget(void)
+{
+	pthread_mutex_lock(&said_lock);
+	world_said[0] = '\0';
+	pthread_mutex_unlock(&said_lock);
+}
+
 int kuf_error(int err, const char *fmt, ...)
 {
 	va_list ap;

@@ -107,5 +107,6 @@ u64 world_present(struct world *w);
 /* What was said by kuf_error() and kuf_say() since world_listen(). */
 extern char world_said[8192];
 bool world_heard(const char *text);
+void world_forget(void);
 
 #endif /* KUF_TESTS_WORLD_H */
