@@ -307,6 +307,15 @@ static int digest(struct origin *o, u8 *page, u64 *sum)
 	return 0;
 }
 
+/* Also what was on its way when the destination said what was absent, and came. */
+static void all_came(struct origin *o)
+{
+	u64 page = 0, nr;
+
+	for (; pageset_next(&o->absent, &page, &nr); page++)
+		pageset_remove(&o->absent, page);
+}
+
 /* Before DONE. */
 static int take_poisoned(struct server *v, const struct stream_frame *f)
 {
@@ -356,6 +365,7 @@ static int take_done(struct server *v, const struct stream_frame *f)
 		err = compare(v, done.digest, &bye.differs);
 		if (err)
 			return err;
+		all_came(v->o);
 	}
 	v->over = true;
 	v->o->differs = bye.differs;
