@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -103,6 +104,8 @@ int cmd_pager(int argc, char **argv)
 	err = allow_files(o.max_vms);
 	if (err)
 		return KUF_EXIT_FAILED;
+	/* Whoever read what it says may go. */
+	signal(SIGPIPE, SIG_IGN);
 	err = pagerd_open(&d, &o);
 	if (!err)
 		err = pagerd_catch_signals(&d);

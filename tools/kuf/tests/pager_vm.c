@@ -110,17 +110,18 @@ static bool restart_pager(int how)
 	return start_pager();
 }
 
-static void start_restore(struct test_run *r, const char *policy, const char *disk,
-			  const char *control)
+/* And up to two more options. */
+static void start_restore(struct test_run *r, const char *policy, const char *one,
+			  const char *other)
 {
 	char *argv[16] = { TEST_KUF, "restore", SAVED, (char *)policy, "--pager=unix:" PAGER,
 			 "--pager-timeout=100", "--timeout=300" };
 	int n = 7;
 
-	if (disk)
-		argv[n++] = (char *)disk;
-	if (control)
-		argv[n++] = (char *)control;
+	if (one)
+		argv[n++] = (char *)one;
+	if (other)
+		argv[n++] = (char *)other;
 	test_start(r, argv);
 }
 
@@ -174,15 +175,15 @@ static void save_tiny(void)
 	result(ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK), "save-tiny");
 }
 
-static void test_tiny(void)
+static void test_tiny_killed(const char *backing)
 {
+	char name[32];
 	unsigned int i;
 	bool ok;
 
-	save_tiny();
 	killed = 0;
 	ok = start_pager();
-	start_restore(&run, "--policy=lazy", NULL, NULL);
+	start_restore(&run, "--policy=lazy", backing, NULL);
 	ok = ok && test_wait_said(&run, "the guest runs");
 	/* At any moment until the guest has ended; at least one is in its way. */
 	for (i = 0; i < 6 && restart_pager(i == 3 ? SIGTERM : SIGKILL); i++)
@@ -190,7 +191,37 @@ static void test_tiny(void)
 	test_finish(&run);
 	end_pager(SIGTERM);
 	ok = ok && killed && ended(&run, KUF_EXIT_OK) && ended(&pager, KUF_EXIT_OK);
-	result(counted(&run, "tiny") && ok && test_number(&run, "lazy: ") >= 2048, "tiny-killed");
+	snprintf(name, sizeof(name), "tiny-killed-%s", backing + strlen("--backing="));
+	result(counted(&run, name) && ok && test_number(&run, "lazy: ") >= 2048, name);
+}
+
+/* The pager lets go of a VM whose kuf is killed, and serves others. */
+static void test_vmm_killed(void)
+{
+	bool ok;
+
+	killed = 0;
+	ok = start_pager();
+	start_restore(&run, "--policy=background", "--backing=gmem", NULL);
+	ok = ok && test_wait_said(&run, "the guest runs");
+	kill(run.pid, SIGKILL);
+	test_finish(&run);
+	ok = ok && test_wait_said(&pager, " is gone");
+	start_restore(&run, "--policy=lazy", NULL, NULL);
+	test_finish(&run);
+	end_pager(SIGTERM);
+	result(counted(&run, "another") && ok && ended(&run, KUF_EXIT_OK) &&
+	       ended(&pager, KUF_EXIT_OK), "tiny-vmm-killed");
+}
+
+static void test_tiny(void)
+{
+	bool ok;
+
+	save_tiny();
+	test_tiny_killed("--backing=anon");
+	test_tiny_killed("--backing=gmem");
+	test_vmm_killed();
 
 	/* Nobody comes any more. */
 	killed = 0;
@@ -309,7 +340,7 @@ int main(int argc, char **argv)
 		printf("Bail out! usage: kuf_pager_vm_test tiny|linux|two\n");
 		return 1;
 	}
-	ktap_plan(tiny ? 3 : 2);
+	ktap_plan(tiny ? 5 : 2);
 	if (tiny)
 		test_tiny();
 	else if (!save_linux())

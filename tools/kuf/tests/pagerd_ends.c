@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -323,8 +324,79 @@ static void test_half_saved(void)
 	ktap_result(ok, "cut-off");
 }
 
+/*
+ * One file, several at a time, each with a reader of its own: as VMs without a pager in
+ * common, or other processes.
+ */
+struct reader {
+	pthread_t thread;
+	unsigned int nr;
+	u64 wrong, replies;
+};
+
+static void *read_file(void *arg)
+{
+	struct image *image = malloc(sizeof(*image));
+	struct reader *r = arg;
+	struct snapshot s;
+	u64 page, i;
+
+	r->wrong = !image || snapshot_open(&s, FILE_NAME);
+	if (r->wrong)
+		return NULL;
+	snapshot_image(&s, image);
+	for (i = 0; i < SAVED_PAGES / 4; i++) {
+		struct kuf_request request = { .size = sizeof(request), .len = PAGE_SIZE };
+		struct kuf_reply reply = { .size = sizeof(reply) };
+
+		page = i * (2 * r->nr + 1) * 4099 % SAVED_PAGES;
+		request.gpa = page * PAGE_SIZE;
+		request.flags = i & 1 ? KUF_REQUEST_URGENT : 0;
+		r->wrong += image_ops(image)->request(image, &request) ||
+			    image_ops(image)->receive(image, &reply) ||
+			    reply.gpa != request.gpa || reply.len != PAGE_SIZE;
+		if (reply.type == KUF_REPLY_DATA)
+			r->wrong += !saved_page_is(1, page, reply.data) ||
+				    image_ops(image)->verify(image, &request, reply.data);
+		else
+			r->wrong += reply.type != KUF_REPLY_ZERO;
+		r->replies++;
+	}
+	snapshot_close(&s);
+	free(image);
+	return NULL;
+}
+
+static void test_readers(void)
+{
+	struct reader readers[4] = {};
+	int status = -1;
+	unsigned int i;
+	bool ok = true;
+	pid_t pid;
+
+	/* A process, before there are threads, and threads. */
+	pid = fork();
+	if (!pid) {
+		readers[0].nr = 7;
+		read_file(&readers[0]);
+		_exit(readers[0].wrong || readers[0].replies != SAVED_PAGES / 4);
+	}
+	for (i = 0; i < ARRAY_SIZE(readers); i++) {
+		readers[i].nr = i;
+		ok = !pthread_create(&readers[i].thread, NULL, read_file, &readers[i]) && ok;
+	}
+	for (i = 0; ok && i < ARRAY_SIZE(readers); i++) {
+		pthread_join(readers[i].thread, NULL);
+		ok = !readers[i].wrong && readers[i].replies == SAVED_PAGES / 4;
+	}
+	ok = waitpid(pid, &status, 0) == pid && !status && ok;
+	ktap_result(ok, "readers-of-one-file");
+}
+
 void ends_test(void)
 {
+	test_readers();
 	test_half_saved();
 	test_refused();
 	test_stopped();

@@ -29,7 +29,7 @@ void mark_page(struct fakevm *f, u64 page);
 #define MARK(page)	(~(page) * 31)
 
 /* pagerd_ends.c: one VM, and one page now and then: so many results. */
-#define ENDS_RESULTS	13
+#define ENDS_RESULTS	14
 void ends_test(void);
 
 #endif /* KUF_TESTS_PAGERD_KILLS_H */
