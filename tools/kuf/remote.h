@@ -44,6 +44,8 @@ struct remote_config {
 
 #define REMOTE_TIMEOUT_S	60
 
+/* Before anything else is made: is there a pager at all?  -errno after a message. */
+int remote_check(const struct remote_config *config);
 /* Connects, and has it serve.  -errno after a message. */
 int remote_start(struct pager *p);
 void remote_get_status(struct pager *p, struct remote_status *status);

@@ -214,3 +214,16 @@ int remote_connect(struct pager *p, int timeout_ms)
 	pthread_mutex_unlock(&r->lock);
 	return 0;
 }
+
+int remote_check(const struct remote_config *config)
+{
+	struct remote r = {};
+	struct pager p = { .config.remote = *config, .remote = &r };
+	int err, fd = -1;
+	pid_t pid;
+
+	err = open_socket(&p, &fd, &pid);
+	if (fd >= 0)
+		close(fd);
+	return err ? kuf_error(err, "%s", r.why) : 0;
+}

@@ -152,6 +152,10 @@ static int start(struct restore *r)
 			.file = r->snapshot.fd,
 		},
 	};
+	if (r->how.mode == PAGER_UNIX)
+		err = remote_check(&r->pager.remote);
+	if (err)
+		return err;
 	memcpy(r->pager.remote.session, r->snapshot.file.session,
 	       sizeof(r->pager.remote.session));
 	memcpy(m->session, r->snapshot.file.session, sizeof(m->session));

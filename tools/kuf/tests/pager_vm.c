@@ -216,9 +216,15 @@ static void test_vmm_killed(void)
 
 static void test_tiny(void)
 {
+	const char *const nowhere[] = { "restore", SAVED, "--policy=lazy", "--pager=unix:/none",
+					NULL };
 	bool ok;
 
 	save_tiny();
+	execute(&run, nowhere);
+	result(ended(&run, KUF_EXIT_FAILED) &&
+	       strstr(run.said, "no pager listens at /none: kuf pager --listen=SOCKET"),
+	       "tiny-nowhere");
 	test_tiny_killed("--backing=anon");
 	test_tiny_killed("--backing=gmem");
 	test_vmm_killed();
@@ -340,7 +346,7 @@ int main(int argc, char **argv)
 		printf("Bail out! usage: kuf_pager_vm_test tiny|linux|two\n");
 		return 1;
 	}
-	ktap_plan(tiny ? 5 : 2);
+	ktap_plan(tiny ? 6 : 2);
 	if (tiny)
 		test_tiny();
 	else if (!save_linux())
