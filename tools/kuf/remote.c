@@ -237,11 +237,11 @@ static void *serve(void *arg)
 			err = replace(p);
 		}
 	} while (!err);
-	end(p);
 	if (err != -ECANCELED) {
 		p->server.err = err;
 		vm_stop(p->vm, KUF_EXIT_PAGER);
 	}
+	end(p);
 	return NULL;
 }
 
