@@ -36,7 +36,7 @@ check_manual()
 {
 	local commands described
 	commands=$("$kuf" --help | sed -n 's/^  \([a-z]*\) .*/\1/p' | sort)
-	described=$(sed -n 's/^\.Ss kuf //p' "$repo/tools/kuf/man/kuf.1" | sort)
+	described=$(sed -n 's/^\.Ss kuf //p' "$repo"/tools/kuf/man/*.1 | sort)
 	diff <(echo "$commands") <(echo "$described")
 }
 
@@ -46,8 +46,8 @@ check_options()
 	local command option missing=0
 	for command in $("$kuf" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
 		while IFS= read -r option; do
-			grep -q -- "Fl -$option\b" "$repo/tools/kuf/man/kuf.1" ||
-				grep -q -- "-$option\b.*\(,\|$\)" "$repo/tools/kuf/man/kuf.1" ||
+			grep -q -- "Fl -$option\b" "$repo"/tools/kuf/man/*.1 ||
+				grep -q -- "-$option\b.*\(,\|$\)" "$repo"/tools/kuf/man/*.1 ||
 				{ echo "kuf $command --$option"; missing=1; }
 		done < <("$kuf" "$command" --help | sed -n 's/^  --\([a-z-]*\).*/\1/p')
 	done
