@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Types of the kernel's, before anything else. */
 #include <stdbool.h>
-#include <stdint.h>
 
-typedef uint64_t u64;
+typedef unsigned long long u64;
+
+#define BIT_ULL(nr)		(1ull << (nr))

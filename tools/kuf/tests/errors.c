@@ -200,7 +200,7 @@ static void start_sweep(const char *lazy, const char *backing)
 {
 	char how[32], kind[32];
 	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=60", how, kind };
+			 "--timeout=200", how, kind };
 
 	snprintf(how, sizeof(how), "--lazy=%s", lazy);
 	snprintf(kind, sizeof(kind), "--backing=%s", backing);

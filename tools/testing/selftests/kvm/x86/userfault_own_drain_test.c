@@ -127,14 +127,14 @@ static void uffd_wait(int fd)
 /*
  * The other side, in a thread.
  */
-enum how { BY_RESCAN, BY_POISON, BY_ARMING };
+enum way { BY_RESCAN, BY_POISON, BY_ARMING };
 
 static const char * const how_names[] = { "RESCAN", "POISON", "Arming" };
 
 struct taking {
 	struct userfault_slot *s;
 	u64 page;
-	enum how how;
+	enum way how;
 	struct kvm_userfault_range range;
 	pthread_t thread;
 	bool begun, done;
@@ -163,20 +163,20 @@ static void *take_page(void *arg)
 	return NULL;
 }
 
-static void taking_start(struct taking *t, struct userfault_slot *s, u64 page, enum how how)
+static void taking_start(struct taking *t, struct userfault_slot *s, u64 page, enum way by)
 {
 	*t = (struct taking) {
 		.s = s,
 		.page = page,
-		.how = how,
+		.how = by,
 		.range = {
 			.gpa = userfault_gpa(s, page),
 			.size = PAGE_SIZE,
-			.flags = how == BY_POISON ? KVM_USERFAULT_POISON_SET : 0,
-			.as_id = how == BY_POISON ? 0 : KVM_USERFAULT_AS_ALL,
+			.flags = by == BY_POISON ? KVM_USERFAULT_POISON_SET : 0,
+			.as_id = by == BY_POISON ? 0 : KVM_USERFAULT_AS_ALL,
 		},
 	};
-	if (how != BY_POISON)
+	if (by != BY_POISON)
 		userfault_set_bit(s, page);
 	kvm_pthread_create(&t->thread, NULL, take_page, t);
 	while (!__atomic_load_n(&t->begun, __ATOMIC_ACQUIRE))
@@ -292,31 +292,31 @@ static void clear_poison(struct world *w)
 	vm_ioctl(w->s->vm, KVM_USERFAULT_POISON, &all);
 }
 
-static void test_range(struct world *w, enum how how, enum op op)
+static void test_range(struct world *w, enum way by, enum op op)
 {
 	struct taking t;
 
-	pr_info("  %s and %s\n", how_names[how], op_names[op]);
+	pr_info("  %s and %s\n", how_names[by], op_names[op]);
 	access_begin(w, op);
-	taking_start(&t, w->s, w->page, how);
+	taking_start(&t, w->s, w->page, by);
 	taking_assert_waits(&t);
 
 	/* A signal ends it; nothing was done, as far as anybody may believe. */
 	TEST_ASSERT(!pthread_kill(t.thread, SIGUSR1), "pthread_kill");
 	taking_join(&t);
-	TEST_ASSERT(t.ret == -1 && t.error == EINTR, "%s: %d (%s)", how_names[how], t.ret,
+	TEST_ASSERT(t.ret == -1 && t.error == EINTR, "%s: %d (%s)", how_names[by], t.ret,
 		    strerror(t.error));
 	TEST_ASSERT_EQ(t.range.gpa, userfault_gpa(w->s, w->page));
 	TEST_ASSERT_EQ(t.range.size, PAGE_SIZE);
 
-	taking_start(&t, w->s, w->page, how);
+	taking_start(&t, w->s, w->page, by);
 	taking_assert_waits(&t);
 	access_let(w);
 	taking_join_ok(&t);
 	/* The page is ours, and what was under way is in it. */
 	access_check(w, op);
 	access_end(w);
-	if (how == BY_POISON)
+	if (by == BY_POISON)
 		clear_poison(w);
 }
 

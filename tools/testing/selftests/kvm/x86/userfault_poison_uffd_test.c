@@ -55,16 +55,17 @@ static const char * const who_names[] = {
 	"guest", "KVM's emulator", "a system call", "the VMM"
 };
 
-static volatile sig_atomic_t signals, signal_code, jump;
-static void * volatile signal_addr;
+/* Of the handler's: READ_ONCE(), WRITE_ONCE() elsewhere. */
+static sig_atomic_t signals, signal_code, jump;
+static void *signal_addr;
 static sigjmp_buf back;
 
 static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
-	signals++;
-	signal_code = info->si_code;
-	signal_addr = info->si_addr;
-	if (jump)
+	WRITE_ONCE(signal_code, info->si_code);
+	WRITE_ONCE(signal_addr, info->si_addr);
+	WRITE_ONCE(signals, 1);
+	if (READ_ONCE(jump))
 		siglongjmp(back, 1);
 }
 
@@ -111,9 +112,9 @@ static enum told run(struct userfault_slot *s, struct kvm_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 	int ret = __vcpu_run(vcpu), error = errno;
 
-	if (signals) {
-		TEST_ASSERT_EQ(signal_code, BUS_MCEERR_AR);
-		TEST_ASSERT_EQ((u64)signal_addr, (u64)userfault_hva(s, PAGE));
+	if (READ_ONCE(signals)) {
+		TEST_ASSERT_EQ(READ_ONCE(signal_code), BUS_MCEERR_AR);
+		TEST_ASSERT_EQ((u64)READ_ONCE(signal_addr), (u64)userfault_hva(s, PAGE));
 		return TOLD_SIGBUS;
 	}
 	if (ret && error == EHWPOISON && run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
@@ -130,7 +131,7 @@ static enum told look(struct userfault_slot *s, struct kvm_vcpu *vcpu, enum who 
 {
 	int fds[2], ret;
 
-	signals = 0;
+	WRITE_ONCE(signals, 0);
 	switch (who) {
 	case BY_GUEST:
 	case BY_KVM:
@@ -144,15 +145,15 @@ static enum told look(struct userfault_slot *s, struct kvm_vcpu *vcpu, enum who 
 		close(fds[1]);
 		break;
 	default:
-		jump = true;
+		WRITE_ONCE(jump, true);
 		ret = sigsetjmp(back, 1);
 		if (!ret)
 			READ_ONCE(*(u64 *)userfault_hva(s, PAGE));
-		jump = false;
+		WRITE_ONCE(jump, false);
 		break;
 	}
-	if (signals) {
-		TEST_ASSERT_EQ((u64)signal_addr, (u64)userfault_hva(s, PAGE));
+	if (READ_ONCE(signals)) {
+		TEST_ASSERT_EQ((u64)READ_ONCE(signal_addr), (u64)userfault_hva(s, PAGE));
 		return TOLD_SIGBUS;
 	}
 	return ret < 0 ? TOLD_ERROR : TOLD_NOTHING;
