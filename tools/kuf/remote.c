@@ -275,7 +275,7 @@ int remote_start(struct pager *p)
 	int err;
 
 	if (!r)
-		return kuf_error(-ENOMEM, "no memory");
+		return kuf_error(-ENOMEM, "%zu bytes for --pager=unix:PATH", sizeof(*r));
 	pthread_mutex_init(&r->lock, NULL);
 	r->socket = -1;
 	r->uffd = -1;

@@ -293,9 +293,11 @@ static void test_linux(void)
 	ok = start_pager();
 	start_restore(&run, "--policy=lazy", "--disk=" TEST_DISK, "--control=" CONTROL);
 	ok = ok && test_wait_said(&run, "the guest runs");
+	/* Some of them may not have been noticed before they are killed, which is fine, too. */
 	for (i = 0; ok && i < 5; i++) {
+		ok = i % 2 == 0 || pager_serves();
 		usleep(200000 * i);
-		ok = restart_pager(SIGKILL);
+		ok = ok && restart_pager(SIGKILL);
 	}
 	/* Earlier than that it would be one that never came. */
 	ok = ok && pager_serves();
@@ -307,7 +309,7 @@ static void test_linux(void)
 	end_pager(SIGTERM);
 	result(counted(&run, "linux") && ok && guest_is_right(&run) && test_disk_written() &&
 	       strstr(run.said, "does not answer: is it stopped") && ended(&pager, KUF_EXIT_OK) &&
-	       test_number(&run, "lazy: pagers ") == killed + 1, "linux-killed");
+	       test_number(&run, "lazy: pagers ") >= 4, "linux-killed");
 }
 
 /* From one file, with one pager, which is killed as well. */
