@@ -49,25 +49,6 @@ static const char help[] =
 "and lost; 8 it was given up, and the connections were cut: kuf recover. The VM's kuf\n"
 "says why.\n";
 
-static int parse_bandwidth(const char *text, u64 *bandwidth)
-{
-	static const char units[] = "KMG";
-	const char *unit;
-	char *end;
-
-	errno = 0;
-	*bandwidth = strtoull(text, &end, 10);
-	unit = *end ? strchr(units, *end) : NULL;
-	if (unit && *bandwidth < 1ull << 32) {
-		*bandwidth <<= 10 * (unit - units + 1);
-		end++;
-	}
-	if (errno || end == text || *end || *text == '-' || *bandwidth < PAGE_SIZE ||
-	    *bandwidth > 1ull << 50)
-		return kuf_error(0, "--bandwidth=%s: bytes a second, 4K at least", text);
-	return 0;
-}
-
 int control_set_address(struct control_request *request, const char *address)
 {
 	struct net_address to;
@@ -90,7 +71,7 @@ static int parse(struct control_request *r, const char **socket, int argc, char 
 						   &latency);
 			break;
 		case OPT_BANDWIDTH:
-			err = parse_bandwidth(optarg, &r->bandwidth);
+			err = options_parse_bandwidth(optarg, &r->bandwidth);
 			break;
 		case OPT_RETRY:
 			err = options_parse_number("retry", optarg, 0, CONTROL_RETRY_MAX / 1000,
