@@ -20,6 +20,8 @@
 #	PRISTINE_KERNEL	bzImage of the unmodified tree; built if not given
 #	NPTS		paging modes, "1 0"
 #	OUT		logs and results ($BUILD/test-$WHAT-$CONFIG)
+#	BESIDE		a command that is run meanwhile, and has ended when the results
+#			of KTAP-FILE are looked at
 #
 # The last line is always "N passed, N failed, N skipped". Exit status 0 only if
 # none failed.
@@ -161,6 +163,14 @@ stock_boot()
 	say "(what fails in this boot is compared, not judged)"
 }
 
+beside=
+if [[ -n ${BESIDE:-} ]]; then
+	# What fails there is in its results.
+	bash -c "$BESIDE" &
+	beside=$!
+	trap 'kill "$beside" 2>/dev/null || true' EXIT
+fi
+
 case $what in
 quick)
 	run_list quick
@@ -186,6 +196,11 @@ stock-compare)
 	run_list "$what"
 	;;
 esac
+
+if [[ -n $beside ]]; then
+	wait "$beside" || true
+	trap - EXIT
+fi
 
 rc=0
 awk -f "$KUF_BIN/ktap.awk" "${ktap[@]}" >"$OUT/summary" || rc=$?
