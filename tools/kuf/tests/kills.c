@@ -41,7 +41,7 @@ static struct {
 	unsigned int runs_c[2];
 	bool another, revoke, c_listens, revoked, tried;
 	/* Of one whose memory is in a file. */
-	bool file;
+	bool file, was_complete;
 	int another_err;
 	bool listens, begin, alone;
 	/* At their end; of one that was killed nothing. */
@@ -345,7 +345,7 @@ static bool one_another(u64 number)
 		.to_source = to_source, .frame = to_source ? 2 + (x >> 8) % 2 : 6 + (x >> 8) % 2,
 		.signal = SIGSTOP, .seed = 1,
 	};
-	bool lives_refused = true;
+	int lives_refused = -EBUSY;
 	const char *why;
 	pid_t a, b, c;
 
@@ -375,7 +375,8 @@ static bool one_another(u64 number)
 		u8 session[PROTO_ID_SIZE];
 
 		memset(session, 0xab, sizeof(session));
-		lives_refused = journal_revoke(JOURNAL_B, session, EPOCH) == -EBUSY;
+		/* Or it has ended by itself, as all of it came. */
+		lives_refused = journal_revoke(JOURNAL_B, session, EPOCH);
 	}
 	kill(b, SIGKILL);
 	waitpid(b, NULL, 0);
@@ -429,9 +430,9 @@ static const char *judge_file(int code)
 		return "a damaged journal";
 	if (a && shared->runs[1])
 		return "the source could begin what runs at the destination";
-	if (shared->source_ended && shared->phase == OUTGOING_DONE) {
+	if (shared->was_complete) {
 		outcomes_file[2]++;
-		return NULL;
+		return shared->present == PAGES && !shared->wrong ? NULL : "wrong memory";
 	}
 	outcomes_file[j.record.owner == JOURNAL_GIVEN_UP]++;
 	if (j.record.owner != JOURNAL_GIVEN_UP)
@@ -490,6 +491,9 @@ static bool one_file(u64 number)
 	kill(a, SIGKILL);
 	waitpid(a, NULL, 0);
 	relay_join(&r);
+	/* Told so by the source, or it will be as soon as it looks. */
+	shared->was_complete = (is_set(&shared->destination_ended) && shared->runs[1]) ||
+			       (is_set(&shared->source_ended) && shared->phase == OUTGOING_DONE);
 	c = start(be_recovered);
 	waitpid(c, &status, 0);
 	if (status)

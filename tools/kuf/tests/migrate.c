@@ -97,7 +97,7 @@ static void test_break(const char *fault, const char *says)
 /* The source dies, with most of the guest's memory. */
 static void test_cut(void)
 {
-	static const char *const more[] = { DISK, "--policy=lazy", "--timeout=15", NULL };
+	static const char *const more[] = { DISK, "--policy=lazy", "--timeout=40", NULL };
 
 	boot("1", "anon", NULL, NULL);
 	receive(&b, UNIX_B, more);
