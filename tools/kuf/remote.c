@@ -64,6 +64,8 @@ static void account(struct pager *p)
 	u64 present = pager_count_present(p), counted;
 
 	kuf_get_stats(p->k, &own);
+	/* These were filled, too. */
+	present += own.lost;
 	pthread_mutex_lock(&r->lock);
 	pager_add_stats(&r->past, &p->shared->stats);
 	p->shared->stats = (struct kuf_stats){ .size = sizeof(p->shared->stats) };

@@ -31,13 +31,17 @@ static int failed(struct remote *r, int err, const char *fmt, ...)
 /* Once for each pager, however often it takes to get it: what is waited for comes here. */
 static int prepare(struct pager *p)
 {
+	u32 flags = KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK |
+		    KVM_USERFAULT_FD_STALL | KVM_USERFAULT_FD_REPLACE;
 	struct remote *r = p->remote;
 	int err;
 
 	if (r->uffd >= 0)
 		return 0;
-	err = kuf_fd_create(p->k, KVM_USERFAULT_FD_VCPU | KVM_USERFAULT_FD_NONBLOCK |
-			    KVM_USERFAULT_FD_STALL | KVM_USERFAULT_FD_REPLACE, &r->uffd);
+	/* Who waits for a page that is poisoned meanwhile is let go by whoever serves. */
+	if (p->poison)
+		flags |= KVM_USERFAULT_FD_MAY_POISON;
+	err = kuf_fd_create(p->k, flags, &r->uffd);
 	if (err) {
 		r->uffd = -1;
 		return failed(r, err, "KVM_USERFAULT_CREATE_FD");
