@@ -14,6 +14,7 @@
 
 #include "abi.h"
 #include "control.h"
+#include "net.h"
 #include "remote_private.h"
 #include "vm.h"
 
@@ -117,24 +118,13 @@ static int say_hello(struct pager *p, int fd)
 
 int remote_hear(int fd, struct packet *packet, int timeout_ms, int stop)
 {
-	struct pollfd fds[] = {
-		{ .fd = stop, .events = POLLIN },
-		{ .fd = fd, .events = POLLIN },
-	};
 	unsigned int nr_fds = 0;
 	size_t len;
-	int err, n;
+	int err;
 
-	do {
-		n = poll(fds, 2, timeout_ms);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	if (!n)
-		return -ETIMEDOUT;
-	if (fds[0].revents)
-		return -ECANCELED;
-	err = packet_receive(fd, packet, sizeof(*packet), &len, NULL, &nr_fds);
+	err = net_wait(fd, POLLIN, timeout_ms, stop);
+	if (!err)
+		err = packet_receive(fd, packet, sizeof(*packet), &len, NULL, &nr_fds);
 	return err ?: packet_check(packet, len);
 }
 

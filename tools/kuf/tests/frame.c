@@ -16,6 +16,7 @@
 #include "crc32c.h"
 #include "frame.h"
 #include "guest.h"
+#include "random.h"
 #include "snapshot.h"
 
 #define FILE_NAME	"/tmp/kuf-frame-test"
@@ -44,17 +45,6 @@ int kuf_error(int err, const char *fmt, ...)
 
 void kuf_say(const char *fmt, ...)
 {
-}
-
-static u64 random_state = 1;
-
-/* xorshift: the same numbers each time. */
-static u64 next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
 }
 
 static void test_crc(void)

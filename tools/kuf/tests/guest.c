@@ -257,6 +257,17 @@ void test_finish(struct test_run *run)
 	run->seconds += now();
 }
 
+void test_execute(struct test_run *run, const char *const *args)
+{
+	char *argv[16] = { TEST_KUF };
+	int n;
+
+	for (n = 0; args[n]; n++)
+		argv[n + 1] = (char *)args[n];
+	test_start(run, argv);
+	test_finish(run);
+}
+
 static void show(const char *name, const char *text)
 {
 	size_t len;

@@ -50,6 +50,8 @@ bool test_wait_for(struct test_run *run, const char *text);
 bool test_wait_said(struct test_run *run, const char *text);
 /* Until its end. */
 void test_finish(struct test_run *run);
+/* Both, of kuf with these arguments, up to 14 and NULL. */
+void test_execute(struct test_run *run, const char *const *args);
 /* All it printed, as diagnostics. */
 void test_show(const struct test_run *run);
 

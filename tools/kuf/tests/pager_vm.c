@@ -59,17 +59,6 @@ static void result(bool ok, const char *name)
 	ktap_result(ok, "%s", name);
 }
 
-static void execute(struct test_run *r, const char *const *args)
-{
-	char *argv[16] = { TEST_KUF };
-	int n;
-
-	for (n = 0; args[n]; n++)
-		argv[n + 1] = (char *)args[n];
-	test_start(r, argv);
-	test_finish(r);
-}
-
 static bool clean(const char *console)
 {
 	return !strstr(console, "BUG:") && !strstr(console, "WARNING:") &&
@@ -153,7 +142,7 @@ static bool pager_is_silent(const char *control)
 	time_t end = time(NULL) + PATIENCE_S;
 
 	do {
-		execute(&other, args);
+		test_execute(&other, args);
 		if (strstr(other.console, "does not answer: process "))
 			return true;
 		usleep(200000);
@@ -170,7 +159,7 @@ static void save_tiny(void)
 	test_make_tiny(TINY, code, sizeof(code) - 1);
 	test_start(&run, vm);
 	test_wait_for(&run, "!");
-	execute(&other, save);
+	test_execute(&other, save);
 	test_finish(&run);
 	result(ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK), "save-tiny");
 }
@@ -221,7 +210,7 @@ static void test_tiny(void)
 	bool ok;
 
 	save_tiny();
-	execute(&run, nowhere);
+	test_execute(&run, nowhere);
 	result(ended(&run, KUF_EXIT_FAILED) &&
 	       strstr(run.said, "no pager listens at /none: kuf pager --listen=SOCKET"),
 	       "tiny-nowhere");
@@ -262,7 +251,7 @@ static bool save_linux(void)
 	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(1), GENERATIONS);
 	test_start(&run, vm);
 	ok = test_wait_for(&run, "generation 2.");
-	execute(&other, save);
+	test_execute(&other, save);
 	test_finish(&run);
 	memset(&saved_chain, 0, sizeof(saved_chain));
 	ok = ok && ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK) &&

@@ -16,19 +16,10 @@
 #include "guest.h"
 #include "pagerd.h"
 #include "pagerd_kills.h"
+#include "random.h"
 #include "saved.h"
 
 #define WORK		1500	/* pages that a vCPU touches */
-
-static u64 random_state = 1;
-
-static u64 next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
 
 /* A page belongs to one of the vCPUs, which checks what it finds, and writes. */
 struct vcpu_thread {

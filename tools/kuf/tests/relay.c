@@ -15,6 +15,7 @@
 
 #include "crc32c.h"
 #include "net.h"
+#include "random.h"
 #include "relay.h"
 #include "stream.h"
 
@@ -47,15 +48,6 @@ struct way {
 static struct way ways[4];
 static int listen_fd, stop_fd;
 static pthread_t thread;
-static u64 random_state;
-
-static u64 next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
 
 static void cut_pair(int pair)
 {

@@ -13,6 +13,7 @@
 
 #include "guest.h"
 #include "maps.h"
+#include "random.h"
 #include "world.h"
 
 #define REAL	"unix:/tmp/kuf-resume"
@@ -20,16 +21,6 @@
 #define GIB	(1024ull << 20)
 
 static struct world world;
-static u64 random_state = 1;
-
-static u64 next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
-
 static struct stream a, b;
 
 static void open_two(struct stream *one, struct stream *other)

@@ -45,17 +45,6 @@ static void result(bool ok, const char *fmt, const char *name)
 	ktap_result(ok, fmt, name);
 }
 
-static void execute(struct test_run *r, const char *const *args)
-{
-	char *argv[16] = { TEST_KUF };
-	int n;
-
-	for (n = 0; args[n]; n++)
-		argv[n + 1] = (char *)args[n];
-	test_start(r, argv);
-	test_finish(r);
-}
-
 /* Where a byte of a saved VM belongs. */
 static bool tell(const char *path, long long byte, u8 a, u8 b)
 {
@@ -143,11 +132,11 @@ static void test_save(const char *cpus, const char *backing)
 	test_start(&run, argv);
 	ok = test_wait_for(&run, "generation 2.");
 	/* It runs on when it cannot be saved. */
-	execute(&other, wrong);
+	test_execute(&other, wrong);
 	ok = ok && ended(&other, KUF_EXIT_FAILED);
 	result(ok && test_wait_for(&run, "generation 4."), "save-fails-%s", backing);
 
-	execute(&other, right);
+	test_execute(&other, right);
 	test_finish(&run);
 	last_generation = generation_of(run.console);
 	at = strstr(run.console, "nonce ");
@@ -169,7 +158,7 @@ static void test_resave(const char *policy, const char *name)
 
 	unlink(SAVED_AGAIN);
 	test_copy(DISK_SAVED, TEST_DISK);
-	execute(&run, args);
+	test_execute(&run, args);
 	result(ended(&run, KUF_EXIT_OK) && same(SAVED, SAVED_AGAIN), "resave-%s", name);
 }
 
@@ -182,7 +171,7 @@ static void test_restore(const char *policy, const char *pager, const char *back
 	bool ok;
 
 	test_copy(DISK_SAVED, TEST_DISK);
-	execute(&run, args);
+	test_execute(&run, args);
 	served = test_number(&run, "lazy: ");
 	own = test_number(&run, "of these ");
 	printf("# %s: %.1f s, %lld pages, %lld own accesses, %lld repeated\n", name, run.seconds,
@@ -221,7 +210,7 @@ static void refused(const char *policy, const char *disk, int status, const char
 	const char *const args[] = { "restore", SAVED_BAD, policy, "--timeout=60", disk, NULL };
 
 	test_copy(DISK_SAVED, TEST_DISK);
-	execute(&run, args);
+	test_execute(&run, args);
 	result(ended(&run, status) && strstr(run.said, says), "refused-%s", name);
 }
 
@@ -281,7 +270,7 @@ static void test_hypervisor(void)
 	test_make_tiny(TINY, hypervisor, sizeof(hypervisor) - 1);
 	test_start(&run, argv);
 	test_wait_for(&run, "!");
-	execute(&other, save);
+	test_execute(&other, save);
 	test_finish(&run);
 	result(ended(&other, KUF_EXIT_FAILED) && ended(&run, KUF_EXIT_TIMEOUT) &&
 	       strstr(run.said, "a guest of its own") && access(SAVED_AGAIN, F_OK), "%s",

@@ -16,18 +16,8 @@
 
 #include "crc32c.h"
 #include "guest.h"
+#include "random.h"
 #include "world.h"
-
-static u64 random_state = 1;
-
-/* xorshift: the same numbers each time. */
-static u64 next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
 
 /* Two ends; @b reads from a socket into which raw bytes can be written as well. */
 static struct stream a, b;
