@@ -131,7 +131,9 @@ readme_has_the_example()
 	(($(wc -l <"$lib/example.c") <= 150))
 }
 
-begin libkuf 50
+# Both builds: the programs, the control of one of them, and that none is missing.
+programs=("$lib"/tests/test_*.c)
+begin libkuf $((2 * (${#programs[@]} + 2) + $(grep -c '^try ' "${BASH_SOURCE[0]}")))
 check plain O="$out/build"
 check san O="$out/san" SAN=1
 try install installs
