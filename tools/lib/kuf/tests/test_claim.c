@@ -9,20 +9,24 @@
 #define NR_THREADS	4
 
 static struct kuf *k;
-static uint32_t filled[NR_PAGES];
+static uint32_t filled[NR_PAGES], came[NR_PAGES];
 static uint64_t done[NR_THREADS];
 
 static int count_fill(void *opaque, uint64_t gpa, const void *data, size_t len)
 {
 	uint64_t page = (gpa - GPA) / PAGE;
+	int i;
 
 	(void)opaque;
 	(void)data;
 	(void)len;
 	if (__atomic_add_fetch(&filled[page], 1, __ATOMIC_SEQ_CST) > 1)
 		FAIL("page %lu filled more than once", (unsigned long)page);
-	/* The others shall find it claimed, not done. */
-	sched_yield();
+	/* The others shall find it claimed, not done; some time after they came they look. */
+	while (__atomic_load_n(&came[page], __ATOMIC_SEQ_CST) < NR_THREADS)
+		sched_yield();
+	for (i = 0; i < 4; i++)
+		sched_yield();
 	return 0;
 }
 
@@ -33,6 +37,7 @@ static void *filler(void *arg)
 	uint64_t page, n;
 
 	for (page = 0; page < NR_PAGES; page++) {
+		__atomic_add_fetch(&came[page], 1, __ATOMIC_SEQ_CST);
 		if (me & 1)
 			EQUAL(kuf_install(k, 0, GPA + page * PAGE, PAGE, data, &n), 0);
 		else
