@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "comeback.h"
 #include "maps.h"
 #include "stream_source.h"
@@ -207,12 +208,9 @@ int comeback_start(struct comeback *c, struct stream_source *source)
 
 void comeback_stop(struct comeback *c)
 {
-	u64 one = 1;
-
 	if (!c->has_thread)
 		return;
-	if (write(c->stop, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "eventfd");
+	bell_ring(c->stop);
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
 	close(c->stop);

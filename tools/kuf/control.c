@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "control.h"
 #include "migrate.h"
 #include "snapshot.h"
@@ -172,7 +173,6 @@ static void fill_status(struct control *c, struct control_status *status)
 		.sent.failed = READ_ONCE(o->origin.counts.failed),
 		.left_pages = READ_ONCE(o->origin.absent.count),
 		.lost_pages = READ_ONCE(o->origin.poisoned.count),
-		.sent.poisoned = READ_ONCE(o->origin.counts.poisoned),
 	};
 	memcpy(status->session, m->session, sizeof(status->session));
 	for (i = 0; i < 2; i++) {
@@ -399,12 +399,9 @@ err_fds:
 
 void control_stop(struct control *c)
 {
-	u64 one = 1;
-
 	if (!c->has_thread)
 		return;
-	if (write(c->stop, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "eventfd");
+	bell_ring(c->stop);
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
 	join_job(c);

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "crc32c.h"
 #include "guard.h"
 #include "maps.h"
@@ -489,20 +490,12 @@ static int serve(struct server *v, int cancel)
 	}
 }
 
-static void stop(struct origin *o)
-{
-	u64 one = 1;
-
-	if (write(o->stop, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "eventfd");
-}
-
 static void *serve_urgent(void *arg)
 {
 	struct server *v = arg;
 
 	v->err = serve(v, -1);
-	stop(v->o);
+	bell_ring(v->o->stop);
 	return NULL;
 }
 
@@ -557,7 +550,7 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 		goto out_fd;
 	}
 	err = serve(m, cancel);
-	stop(o);
+	bell_ring(o->stop);
 	pthread_join(thread, NULL);
 	/* What came there cannot be right: there is nothing to wait for. */
 	if (u->err == -EBADMSG && !m->over)

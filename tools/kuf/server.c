@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "pager.h"
 #include "vm.h"
 
@@ -196,10 +197,7 @@ int server_start_process(struct server *server, struct pager *pager,
 
 static void stop_thread(struct server *server)
 {
-	u64 one = 1;
-
-	if (write(server->stop, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "the eventfd that ends the pager");
+	bell_ring(server->stop);
 	pthread_join(server->thread, NULL);
 }
 

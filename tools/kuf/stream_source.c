@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "crc32c.h"
 #include "net.h"
 #include "stream_done.h"
@@ -59,10 +60,7 @@ void stream_source_free(struct stream_source *ss)
 
 static void ring(struct stream_source *ss)
 {
-	u64 one = 1;
-
-	if (write(ss->bell, &one, sizeof(one)) != sizeof(one))
-		kuf_error(-errno, "eventfd");
+	bell_ring(ss->bell);
 	__atomic_store_n(&ss->rung, true, __ATOMIC_RELEASE);
 }
 

@@ -7,19 +7,25 @@
 
 #include "corpus_file.h"
 
+/* Connections @first and the next one, as main and urgent. */
+static void take_both(u32 first, struct proto_hello *h)
+{
+	op(CORPUS_CONNECT, first, 0, 0);
+	op(CORPUS_AWAIT, first, PROTO_HELLO, 0);
+	frame(first, PROTO_HELLO, h, sizeof(*h));
+	op(CORPUS_CONNECT, first + 1, 0, 0);
+	op(CORPUS_AWAIT, first + 1, PROTO_HELLO, 0);
+	h->role = PROTO_URGENT;
+	frame(first + 1, PROTO_HELLO, h, sizeof(*h));
+}
+
 static void from_start(bool given_up)
 {
 	struct proto_epoch ready = { CORPUS_EPOCH + 1 };
 	struct proto_hello h = hello_of(PROTO_MAIN);
 
 	memset(h.token, CORPUS_TOKEN, sizeof(h.token));
-	op(CORPUS_CONNECT, 0, 0, 0);
-	op(CORPUS_AWAIT, 0, PROTO_HELLO, 0);
-	frame(0, PROTO_HELLO, &h, sizeof(h));
-	op(CORPUS_CONNECT, 1, 0, 0);
-	op(CORPUS_AWAIT, 1, PROTO_HELLO, 0);
-	h.role = PROTO_URGENT;
-	frame(1, PROTO_HELLO, &h, sizeof(h));
+	take_both(0, &h);
 	corpus_epoch[0] = CORPUS_EPOCH;
 	corpus_epoch[1] = CORPUS_EPOCH;
 	op(CORPUS_AWAIT, 0, PROTO_END_OF_STATE, 0);
@@ -134,13 +140,7 @@ static void one_resume(const char *name, const char *says, struct proto_resume r
 	from_start(true);
 	op(CORPUS_CLOSE, 0, 0, 0);
 	op(CORPUS_CLOSE, 1, 0, 0);
-	op(CORPUS_CONNECT, 2, 0, 0);
-	op(CORPUS_AWAIT, 2, PROTO_HELLO, 0);
-	frame(2, PROTO_HELLO, &h, sizeof(h));
-	op(CORPUS_CONNECT, 3, 0, 0);
-	op(CORPUS_AWAIT, 3, PROTO_HELLO, 0);
-	h.role = PROTO_URGENT;
-	frame(3, PROTO_HELLO, &h, sizeof(h));
+	take_both(2, &h);
 	corpus_epoch[2] = CORPUS_EPOCH + 1;
 	memset(r.session, CORPUS_SESSION, sizeof(r.session));
 	frame(2, PROTO_RESUME, &r, sizeof(r));

@@ -82,6 +82,22 @@ static bool holds_only(const u8 *part, u8 c)
 	return part[0] == c && !memcmp(part, part + 1, PAGE_SIZE - 1);
 }
 
+/* A guest that takes machine checks, and a slot. */
+static struct userfault_slot *create_slot(struct kvm_vcpu **vcpu, void *code,
+					  void (*handler)(struct ex_regs *), bool in_kernel)
+{
+	struct kvm_vm *vm = vm_create_with_one_vcpu(vcpu, code);
+
+	userfault_setup_mce(*vcpu, NR_BANKS);
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES,
+		      KVM_USERFAULT_FEATURE_POISON | KVM_USERFAULT_FEATURE_ACCESS |
+		      (in_kernel ? KVM_USERFAULT_FEATURE_POISON_INJECT : 0));
+	vm_install_exception_handler(vm, MC_VECTOR, handler);
+	guest_checks = 0;
+	sync_global_to_guest(vm, guest_checks);
+	return userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON, 0);
+}
+
 static void test_shared(const struct shared *sh, bool in_kernel)
 {
 	struct userfault_slot *s;
@@ -91,18 +107,11 @@ static void test_shared(const struct shared *sh, bool in_kernel)
 	u8 *part;
 
 	pr_info("%s%s\n", sh->name, in_kernel ? ", in the kernel" : "");
-	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
-	userfault_setup_mce(vcpu, NR_BANKS);
-	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES,
-		      KVM_USERFAULT_FEATURE_POISON | KVM_USERFAULT_FEATURE_ACCESS |
-		      (in_kernel ? KVM_USERFAULT_FEATURE_POISON_INJECT : 0));
-	vm_install_exception_handler(vm, MC_VECTOR, on_machine_check);
-	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON, 0);
+	s = create_slot(&vcpu, guest_code, on_machine_check, in_kernel);
+	vm = s->vm;
 	gpa = userfault_gpa(s, PAGE);
 	part = userfault_alias(s, PAGE);
 	memset(part, 0, PAGE_SIZE);
-	guest_checks = 0;
-	sync_global_to_guest(vm, guest_checks);
 	userfault_run_sync(vcpu);
 	vcpu_set_msr(vcpu, sh->msr, sh->value);
 	TEST_ASSERT_EQ(run_rounds(vcpu, sh), 0);
@@ -151,18 +160,11 @@ static void test_msr(bool in_kernel)
 	gpa_t gpa;
 
 	pr_info("hypercall page%s\n", in_kernel ? ", in the kernel" : "");
-	vm = vm_create_with_one_vcpu(&vcpu, guest_hypercall_page);
+	s = create_slot(&vcpu, guest_hypercall_page, skip_wrmsr, in_kernel);
+	vm = s->vm;
 	vcpu_set_hv_cpuid(vcpu);
-	userfault_setup_mce(vcpu, NR_BANKS);
-	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES,
-		      KVM_USERFAULT_FEATURE_POISON | KVM_USERFAULT_FEATURE_ACCESS |
-		      (in_kernel ? KVM_USERFAULT_FEATURE_POISON_INJECT : 0));
-	vm_install_exception_handler(vm, MC_VECTOR, skip_wrmsr);
-	s = userfault_slot_create(vm, SLOT, GPA, NPAGES, USERFAULT_ANON, 0);
 	gpa = userfault_gpa(s, PAGE);
 	memset(userfault_alias(s, PAGE), 0x5a, PAGE_SIZE);
-	guest_checks = 0;
-	sync_global_to_guest(vm, guest_checks);
 	userfault_run_sync(vcpu);
 
 	userfault_poison(vm, gpa, PAGE_SIZE, SET);
