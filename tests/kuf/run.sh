@@ -17,6 +17,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=../ktap.sh
 . "$here/../ktap.sh"
 repo=$here/../..
+# The tests have fixed names in /tmp, so another run on this machine is waited for. Not /tmp
+# itself is locked: that is what kuf pager does when it listens there.
+exec {lock}>>/tmp/kuf-tests.lock
+flock -w 1200 "$lock" || { echo "run.sh: another run of the tests of kuf does not end" >&2; exit 2; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 kuf=$out/plain/kuf

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * kuf recover --journal: what was killed had nothing that is not in two files.  The VM's
- * state is at the destination, whether or not it heard GO; its disk was let go of before
+ * state is at the destination, whether or not it heard GO; its disk was made durable before
  * the record was written.
  */
 #include <errno.h>
