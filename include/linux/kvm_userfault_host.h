@@ -48,7 +48,13 @@ static inline bool kvm_userfault_poisoned(struct kvm *kvm, gfn_t start, gfn_t en
 	       __kvm_userfault_poisoned(kvm, start, end);
 }
 
-int kvm_userfault_check_extension(long cap);
+/* A pfn cache whose memslot may be another one: is its page to be asked for again? */
+static inline bool kvm_userfault_gpc_ask(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	return kvm_memslot_userfault_armed(slot) || READ_ONCE(kvm->userfault.poisoned);
+}
+
+int kvm_userfault_check_extension(struct kvm *kvm, long cap);
 int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 void kvm_userfault_destroy_vm(struct kvm *kvm);
 
@@ -88,6 +94,7 @@ int kvm_userfault_vcpu_wait(struct kvm_vcpu *vcpu);
 bool kvm_userfault_injects(struct kvm *kvm);
 
 /* A vCPU's own accesses that hit poison. */
+bool kvm_userfault_told(struct kvm_vcpu *vcpu, gfn_t gfn);
 bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters);
 int kvm_userfault_report_hit(struct kvm_vcpu *vcpu);
 
@@ -103,6 +110,11 @@ void kvm_arch_userfault_disabled(struct kvm *kvm, struct kvm_memory_slot *slot);
 #else
 
 static inline bool kvm_memslot_userfault_armed(const struct kvm_memory_slot *slot)
+{
+	return false;
+}
+
+static inline bool kvm_userfault_gpc_ask(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
 	return false;
 }

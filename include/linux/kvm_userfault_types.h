@@ -55,6 +55,9 @@ struct kvm_userfault_map {
 /* L1's and L2's pages in VMX (5), or a GHCB; and two local ones. */
 #define KVM_USERFAULT_MAPS	8
 
+/* More pages than KVM shares with a vCPU. */
+#define KVM_USERFAULT_TOLD_PAGES	16
+
 /* In struct kvm_vcpu. */
 struct kvm_vcpu_userfault {
 	/* The last fault on an absent page. */
@@ -88,8 +91,13 @@ struct kvm_vcpu_userfault {
 	/* How many when an instruction's emulation began; was it stopped by one? */
 	u32 emul_hits;
 	bool emul_stopped;
-	/* The last one that userspace was told of, and of which poison. */
-	gfn_t told_gfn;
+	/* One before it that userspace was not told of. */
+	bool untold;
+	gfn_t untold_gfn;
+	u64 untold_flags;
+	/* Those that userspace was told of, the last ones, and of which poison. */
+	gfn_t told[KVM_USERFAULT_TOLD_PAGES];
+	u32 nr_told;
 	u64 told_generation;
 };
 

@@ -32,7 +32,7 @@
 
 #include "userfault.h"
 
-/* What this build can do, and so far every VM. */
+/* What this build can do. */
 #define KVM_USERFAULT_FEATURES_SUPPORTED				\
 	(KVM_USERFAULT_FEATURE_EXIT | KVM_USERFAULT_FEATURE_ACCESS |	\
 	 KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_FD |	\
@@ -50,12 +50,23 @@ static_assert(offsetof(struct kvm_userspace_memory_region2, userfault_wp_bitmap)
 	      KVM_USERFAULT_WP_BITMAP_OFFSET);
 static_assert(sizeof(struct kvm_userspace_memory_region2) == 160);
 
-int kvm_userfault_check_extension(long cap)
+/* @kvm is NULL for /dev/kvm, which knows of no VM what its type lacks. */
+static u64 kvm_userfault_features(struct kvm *kvm)
+{
+	u64 features = KVM_USERFAULT_FEATURES_SUPPORTED;
+
+	if (kvm && !kvm_arch_userfault_can_drop(kvm))
+		features &= ~(KVM_USERFAULT_FEATURE_RESCAN | KVM_USERFAULT_FEATURE_POISON |
+			      KVM_USERFAULT_FEATURE_POISON_INJECT);
+	return features;
+}
+
+int kvm_userfault_check_extension(struct kvm *kvm, long cap)
 {
 	if (cap == KVM_CAP_USERFAULT)
 		return 1;
 
-	return KVM_USERFAULT_FEATURES_SUPPORTED;
+	return kvm_userfault_features(kvm);
 }
 
 /*
@@ -124,7 +135,7 @@ int kvm_userfault_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 
 	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3])
 		return -EINVAL;
-	if (cap->args[0] & ~(u64)KVM_USERFAULT_FEATURES_SUPPORTED)
+	if (cap->args[0] & ~kvm_userfault_features(kvm))
 		return -EINVAL;
 	if (!cap->args[0])
 		return 0;

@@ -95,6 +95,21 @@ static int kvm_userfault_own_error(enum kvm_userfault_page page)
 	return page == KVM_USERFAULT_POISONED ? -EHWPOISON : -EFAULT;
 }
 
+/* Was userspace told that KVM, for this vCPU, hits @gfn, since the poison last changed? */
+bool kvm_userfault_told(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	const struct kvm_vcpu_userfault *u = &vcpu->userfault;
+	u32 i;
+
+	if (u->told_generation != kvm_userfault_poison_generation(vcpu->kvm))
+		return false;
+	for (i = 0; i < min(u->nr_told, KVM_USERFAULT_TOLD_PAGES); i++) {
+		if (u->told[i] == gfn)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Poison, in KVM_RUN, where there is nothing to wait for.  The access fails; that KVM
  * does not make of it what it does of memory that is not there is for the
@@ -102,10 +117,18 @@ static int kvm_userfault_own_error(enum kvm_userfault_page page)
  */
 void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 {
-	vcpu->userfault.hit = true;
-	vcpu->userfault.hits++;
-	vcpu->userfault.hit_gfn = gfn;
-	vcpu->userfault.hit_flags = flags;
+	struct kvm_vcpu_userfault *u = &vcpu->userfault;
+
+	/* The last one is what stopped the instruction, if it was stopped. */
+	if (u->hit && u->hit_gfn != gfn && !kvm_userfault_told(vcpu, u->hit_gfn)) {
+		u->untold = true;
+		u->untold_gfn = u->hit_gfn;
+		u->untold_flags = u->hit_flags;
+	}
+	u->hit = true;
+	u->hits++;
+	u->hit_gfn = gfn;
+	u->hit_flags = flags;
 }
 
 /*
@@ -116,16 +139,26 @@ void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters)
 {
 	u64 generation = kvm_userfault_poison_generation(vcpu->kvm);
-	gfn_t gfn = vcpu->userfault.hit_gfn;
+	struct kvm_vcpu_userfault *u = &vcpu->userfault;
+	bool told = kvm_userfault_told(vcpu, u->hit_gfn);
 
-	vcpu->userfault.hit = false;
-	if (!matters && vcpu->userfault.told_gfn == gfn &&
-	    vcpu->userfault.told_generation == generation) {
+	if (!matters && told && u->untold) {
+		u->hit_gfn = u->untold_gfn;
+		u->hit_flags = u->untold_flags;
+		told = false;
+	}
+	u->hit = false;
+	u->untold = false;
+	if (!matters && told) {
 		vcpu->stat.generic.userfault_poison_hits++;
 		return false;
 	}
-	vcpu->userfault.told_gfn = gfn;
-	vcpu->userfault.told_generation = generation;
+	if (u->told_generation != generation) {
+		u->told_generation = generation;
+		u->nr_told = 0;
+	}
+	if (!told)
+		u->told[u->nr_told++ % KVM_USERFAULT_TOLD_PAGES] = u->hit_gfn;
 	return true;
 }
 
@@ -319,20 +352,22 @@ int kvm_userfault_map_begin(struct kvm_vcpu *vcpu, const struct kvm_memory_slot 
 }
 
 /*
- * Of several maps of a page any will do: what one vCPU has mapped at a time is of one
- * address space, and either local or not.
+ * Of several maps of a page that of the shortest life: a hypervisor can have one page
+ * serve two purposes, and local maps end first.  All are of one address space.
  */
 void kvm_userfault_map_end(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
+	struct kvm_userfault_map *map, *end = NULL;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(vcpu->userfault.maps); i++) {
-		if (vcpu->userfault.maps[i].state && vcpu->userfault.maps[i].gfn == gfn) {
-			kvm_userfault_map_set(&vcpu->userfault.maps[i],
-					      KVM_USERFAULT_MAP_NONE);
-			return;
-		}
+		map = &vcpu->userfault.maps[i];
+		if (map->state && map->gfn == gfn &&
+		    (!end || map->state == KVM_USERFAULT_MAP_LOCAL))
+			end = map;
 	}
+	if (end)
+		kvm_userfault_map_set(end, KVM_USERFAULT_MAP_NONE);
 }
 
 /*

@@ -471,6 +471,9 @@ int kvm_userfault_create_fd(struct kvm *kvm, const struct kvm_userfault_fd *args
 	    args->event_size != sizeof(struct kvm_userfault_event) ||
 	    memchr_inv(args->reserved, 0, sizeof(args->reserved)))
 		return -EINVAL;
+	if (args->flags & KVM_USERFAULT_FD_MAY_POISON &&
+	    !kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_POISON))
+		return -EPERM;
 
 	f = kzalloc_obj(*f, GFP_KERNEL_ACCOUNT);
 	if (!f)

@@ -291,7 +291,8 @@ static unsigned int kvm_userfault_poison_next(struct kvm_userfault *uf, gfn_t st
  * What is poisoned within the range that is asked for, by ascending address, as far
  * as there is room.  A page that is poisoned during a whole pass is listed: ranges may
  * grow together or fall apart meanwhile, but a page does not move, and the next call
- * begins behind the last one that was listed.
+ * begins behind the last one that was listed.  What one call lists is of one generation:
+ * it ends early when the set changes.
  */
 int kvm_userfault_ioctl_get_poison(struct kvm *kvm, void __user *argp)
 {
@@ -299,6 +300,7 @@ int kvm_userfault_ioctl_get_poison(struct kvm *kvm, void __user *argp)
 	struct kvm_userfault *uf = kvm_userfault_state(kvm);
 	struct kvm_userfault_poison_list list;
 	unsigned int nr, room, done = 0;
+	u64 generation;
 	gfn_t at, end;
 
 	if (copy_from_user(&list, argp, sizeof(list)))
@@ -316,7 +318,11 @@ int kvm_userfault_ioctl_get_poison(struct kvm *kvm, void __user *argp)
 	end = at + (list.size >> PAGE_SHIFT);
 	do {
 		room = min(list.nr - done, KVM_USERFAULT_POISON_BATCH);
-		nr = kvm_userfault_poison_next(uf, at, end, ranges, room, &list.generation);
+		nr = kvm_userfault_poison_next(uf, at, end, ranges, room, &generation);
+		if (!done)
+			list.generation = generation;
+		else if (generation != list.generation)
+			break;
 		/* Without the lock: the buffer may be memory that somebody has to fill. */
 		if (copy_to_user(to + done, ranges, nr * sizeof(ranges[0])))
 			return -EFAULT;

@@ -187,8 +187,8 @@ int kvm_userfault_wait_in_place(struct kvm_vcpu *vcpu, const struct kvm_memory_s
 			break;
 		}
 		if (!READ_ONCE(w.recheck)) {
-			/* With nobody to call WAKE, look now and then. */
-			if (page == KVM_USERFAULT_ABSENT && READ_ONCE(uf->own_waits))
+			/* With nobody to call WAKE, look now and then: STALL or not. */
+			if (page == KVM_USERFAULT_ABSENT && rcu_access_pointer(uf->live))
 				schedule();
 			else if (!schedule_timeout(HZ / 10))
 				WRITE_ONCE(w.recheck, true);

@@ -28,6 +28,7 @@ int kvm_x86_userfault_poison_fault(struct kvm_vcpu *vcpu, const struct kvm_memor
 				   gfn_t gfn, u64 access, bool is_private);
 bool kvm_x86_userfault_poison_walk(struct kvm_vcpu *vcpu);
 bool __kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu);
+bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu);
 int __kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r);
 
 /* Around the emulation of an instruction: has it hit poison? */
@@ -58,6 +59,14 @@ static inline void kvm_x86_userfault_left_guest(struct kvm_vcpu *vcpu)
 static inline int kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
 {
 	return unlikely(vcpu->userfault.hit) ? __kvm_x86_userfault_ran(vcpu, r) : r;
+}
+
+static inline bool kvm_x86_userfault_gpc_poisoned(const struct gfn_to_pfn_cache *gpc)
+{
+	gpa_t gpa = READ_ONCE(gpc->gpa);
+
+	return !kvm_is_error_gpa(gpa) &&
+	       kvm_userfault_poisoned(gpc->kvm, gpa_to_gfn(gpa), gpa_to_gfn(gpa) + 1);
 }
 
 /* Requests, before the guest is entered.  True: return @r from there instead. */
@@ -93,6 +102,16 @@ static inline bool kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu)
 
 static inline void kvm_x86_userfault_left_guest(struct kvm_vcpu *vcpu)
 {
+}
+
+static inline bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvm_x86_userfault_gpc_poisoned(const struct gfn_to_pfn_cache *gpc)
+{
+	return false;
 }
 
 static inline int kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)

@@ -11,6 +11,7 @@
 #include <linux/kvm_host.h>
 
 #include "cpuid.h"
+#include "kvm_emulate.h"
 #include "mmu.h"
 #include "userfault.h"
 #include "userfault_mce.h"
@@ -134,6 +135,22 @@ bool __kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu)
 	vcpu->mmio_nr_fragments = 0;
 	vcpu->arch.pio.count = 0;
 	vcpu->arch.complete_userspace_io = NULL;
+	/* Nor does what it made of registers count, which KVM_GET_REGS would take over. */
+	vcpu->arch.emulate_regs_need_sync_to_vcpu = false;
+	emulator_invalidate_register_cache(vcpu->arch.emulate_ctxt);
+	return true;
+}
+
+/*
+ * The CPU could not enter SMM.  If that was because of poison, as in SMRAM, it shuts
+ * down, as hardware would; KVM takes everything else as the end of the VM.
+ */
+bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu)
+{
+	if (!vcpu->userfault.hit)
+		return false;
+
+	kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
 	return true;
 }
 
@@ -166,9 +183,11 @@ int __kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
 	bool guests = vcpu->userfault.hits != vcpu->userfault.other_hits;
 	u32 reason = vcpu->run->exit_reason;
 	bool stopped = vcpu->userfault.emul_stopped;
+	/* A shutdown has to get through some time, whatever each KVM_RUN hits before it. */
 	bool failed = !r && guests && (reason == KVM_EXIT_INTERNAL_ERROR ||
-				       reason == KVM_EXIT_SHUTDOWN ||
-				       reason == KVM_EXIT_FAIL_ENTRY);
+				       reason == KVM_EXIT_FAIL_ENTRY ||
+				       (reason == KVM_EXIT_SHUTDOWN &&
+					!kvm_userfault_told(vcpu, vcpu->userfault.hit_gfn)));
 
 	vcpu->userfault.other_hits = vcpu->userfault.hits;
 	vcpu->userfault.emul_stopped = false;

@@ -120,6 +120,7 @@ static void test_arguments(void)
 
 	create(&f, USERFAULT_ANON);
 	ASSERT_FAILS(ioctl(f.vm->fd, KVM_USERFAULT_CREATE_FD, NULL), EFAULT);
+	ASSERT_FAILS(__userfault_fd_create(f.vm, KVM_USERFAULT_FD_MAY_POISON), EPERM);
 	bad = good;
 	/* All behind the last one. */
 	for (bad.flags = KVM_USERFAULT_FD_MAY_POISON << 1; bad.flags; bad.flags <<= 1)

@@ -441,6 +441,23 @@ static void test_works(const struct kind *kind)
 	destroy();
 }
 
+/* The handler is gone, its faults stay; whoever fills the page has no one to tell. */
+static void test_stall(const struct kind *kind)
+{
+	pr_info("in the middle of: %s; the handler is gone\n", kind->name);
+
+	create(kind);
+	fd = userfault_fd_create(vm, KVM_USERFAULT_FD_STALL);
+	userfault_runner_start(&runner, vcpus[0]);
+	userfault_own_read_event(&own, fd, 0);
+	close(fd);
+	userfault_runner_assert_waits(&runner);
+	userfault_own_give(&own);
+	userfault_runner_join_sync(&runner);
+	userfault_own_assert_rest(&own);
+	destroy();
+}
+
 static void test_waits(const struct kind *kind, const struct call *call)
 {
 	pr_info("in the middle of: %s; %s waits\n", kind->name, call->name);
@@ -504,6 +521,7 @@ int main(void)
 
 	for (int k = 0; k < ARRAY_SIZE(kinds); k++) {
 		test_works(&kinds[k]);
+		test_stall(&kinds[k]);
 		for (int i = 0; i < ARRAY_SIZE(waits); i++) {
 			if (kinds[k].looks_twice && waits[i].call == call_delete_its_slot)
 				continue;

@@ -17,6 +17,7 @@
 #include "test_util.h"
 #include "ucall_common.h"
 #include "userfault_l2.h"
+#include "userfault_poison.h"
 
 #define SMRAM_SLOT	((1 << 16) | 11)
 #define SMRAM_GPA	0x1000000ul
@@ -198,6 +199,24 @@ static void test_busy(struct world *w)
 	userfault_give(w->t, USERFAULT_VMCB);
 }
 
+/* State that cannot be saved is the end of the vCPU, as on hardware; not of the VM. */
+static void test_poison(struct world *w)
+{
+	gpa_t gpa = userfault_gpa(w->smram, SMRAM_STATE);
+	struct kvm_regs regs;
+
+	to_l2(w);
+	userfault_poison(w->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+	inject_smi(w->vcpu);
+	userfault_assert_poison_exit(w->vcpu, __userfault_run(w->vcpu), gpa,
+				     KVM_MEMORY_EXIT_FLAG_WRITE, true);
+	userfault_run(w->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(w->vcpu, KVM_EXIT_SHUTDOWN);
+	/* All of this fails with EIO in a VM that is dead. */
+	userfault_poison(w->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_CLEAR);
+	vcpu_regs_get(w->vcpu, &regs);
+}
+
 int main(void)
 {
 	static const enum userfault_backing backings[] = {
@@ -216,6 +235,7 @@ int main(void)
 		test_l1(&w);
 		test_l2(&w);
 		test_busy(&w);
+		test_poison(&w);
 		destroy(&w);
 	}
 	return 0;

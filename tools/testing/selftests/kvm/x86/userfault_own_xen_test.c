@@ -158,6 +158,27 @@ static void check_event(struct userfault_own *o, const void *part)
 
 static const struct vcpu_info event_content = { .pending_sel = 0x8000 };
 
+/* A vCPU that is halted looks for a reason not to be. */
+static void want_halted(struct userfault_own *o)
+{
+	struct kvm_mp_state state = { KVM_MP_STATE_HALTED };
+
+	guest_upcalls = 0;
+	sync_global_to_guest(o->s->vm, guest_upcalls);
+	vcpu_mp_state_set(o->vcpu, &state);
+}
+
+static void check_halted(struct userfault_own *o, const void *part)
+{
+	const struct vcpu_info *vi = part;
+
+	sync_global_from_guest(o->s->vm, guest_upcalls);
+	TEST_ASSERT(guest_upcalls >= 1, "The upcall was not delivered");
+	TEST_ASSERT_EQ(vi->upcall_pending, 0);
+}
+
+static const struct vcpu_info halted_content = { .upcall_pending = 1 };
+
 static void want_nothing(struct userfault_own *o)
 {
 	/* Whenever a vCPU is loaded KVM updates its runstate. */
@@ -195,6 +216,8 @@ static const struct shared shared[] = {
 	  sizeof(time_content), &time_content, want_clock, check_time },
 	{ "event", KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO, SHARED_GPA + OFFSET, OFFSET,
 	  sizeof(event_content), &event_content, want_event, check_event },
+	{ "event of a halted vCPU", KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO, SHARED_GPA + OFFSET, OFFSET,
+	  sizeof(halted_content), &halted_content, want_halted, check_halted },
 	{ "runstate", KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_ADDR, SHARED_GPA + OFFSET, OFFSET,
 	  sizeof(runstate_content), &runstate_content, want_nothing, check_runstate },
 	{ "half of a runstate", KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_ADDR, SHARED_GPA - SPLIT, 0,
@@ -231,7 +254,7 @@ static struct userfault_own create(const struct shared *shared,
 	o.offset = shared->offset;
 	o.size = shared->size;
 	o.content = shared->content;
-	if (shared->want == want_event) {
+	if (shared->want == want_event || shared->want == want_halted) {
 		vm_ioctl(o.s->vm, KVM_XEN_HVM_SET_ATTR, &attr);
 		userfault_xen_set_shinfo(o.s->vm, userfault_gfn(o.s, SHINFO_PAGE));
 	}

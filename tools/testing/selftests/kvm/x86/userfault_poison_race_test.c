@@ -218,11 +218,72 @@ static void test_listing(void)
 	kvm_vm_free(vm);
 }
 
+/*
+ * One page comes and goes, with a generation each time.  What a single call lists is the
+ * set of the generation that it returns.
+ */
+#define FIXED		40u
+
+static void *toggle(void *arg)
+{
+	struct kvm_vm *vm = arg;
+
+	while (!READ_ONCE(stop_changes)) {
+		userfault_poison(vm, GPA, PAGE_SIZE, SET);
+		usleep(rand() % 2000);
+		userfault_poison(vm, GPA, PAGE_SIZE, CLEAR);
+		usleep(rand() % 2000);
+	}
+	return NULL;
+}
+
+static void test_generation(void)
+{
+	struct kvm_userfault_poison_range ranges[FIXED + 1];
+	struct kvm_vm *vm = vm_create_barebones();
+	u64 size = 2 * (FIXED + 1) * PAGE_SIZE, whole = 0, parts = 0;
+	time_t end = time(NULL) + SECONDS;
+	pthread_t thread;
+
+	pr_info("generations\n");
+	vm_enable_cap(vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
+	for (u64 i = 1; i <= FIXED; i++)
+		userfault_poison(vm, GPA + 2 * i * PAGE_SIZE, PAGE_SIZE, SET);
+	stop_changes = false;
+	kvm_pthread_create(&thread, NULL, toggle, vm);
+
+	while (time(NULL) < end) {
+		struct kvm_userfault_poison_list list = {
+			.gpa = GPA, .size = size, .nr = ARRAY_SIZE(ranges),
+			.ranges = (uintptr_t)ranges,
+		};
+		bool there;
+
+		vm_ioctl(vm, KVM_USERFAULT_GET_POISON, &list);
+		there = (list.generation - FIXED) % 2;
+		TEST_ASSERT(list.nr && (ranges[0].gpa == GPA) == there,
+			    "Generation %llu and its page do not match", list.generation);
+		if (list.size) {
+			TEST_ASSERT(list.gpa < GPA + size, "There is no rest");
+			parts++;
+			continue;
+		}
+		whole++;
+		TEST_ASSERT_EQ(list.nr, FIXED + there);
+	}
+	WRITE_ONCE(stop_changes, true);
+	pthread_join(thread, NULL);
+	pr_info("  %lu lists, %lu cut short\n", whole, parts);
+	TEST_ASSERT(whole, "There was never a whole list");
+	kvm_vm_free(vm);
+}
+
 int main(void)
 {
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_USERFAULT_FEATURES) & KVM_USERFAULT_FEATURE_POISON);
 
 	test_listing();
+	test_generation();
 	test_content(userfault_force_emulation());
 	return 0;
 }
