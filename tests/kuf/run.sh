@@ -71,7 +71,7 @@ draw()
 	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
 }
 
-tests=(cuts_test frame_test hostile_test journal_test kills_test migrate_host_test pager_test
+tests=(cuts_test frame_test handover_test hostile_test journal_test kills_test migrate_host_test pager_test
 	pagerd_test pagerd_kills_test pause_test poison_host_test report_test resume_test
 	status_test stream_test trace_test)
 begin kuf $((2 * ${#tests[@]} + $(grep -c '^try ' "${BASH_SOURCE[0]}")))

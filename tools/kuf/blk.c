@@ -298,15 +298,19 @@ unsigned int blk_in_flight(struct blk *blk)
 	return nr > 0 ? nr : 0;
 }
 
-int blk_let_go(struct blk *blk)
+int blk_sync(struct blk *blk)
+{
+	if (!blk->has_thread || blk->fd < 0 || !fdatasync(blk->fd))
+		return 0;
+	return kuf_error(-errno, "%s", blk->path);
+}
+
+void blk_let_go(struct blk *blk)
 {
 	if (!blk->has_thread || blk->fd < 0)
-		return 0;
-	if (fdatasync(blk->fd))
-		return kuf_error(-errno, "%s", blk->path);
+		return;
 	close(blk->fd);
 	blk->fd = -1;
-	return 0;
 }
 
 int blk_reopen(struct blk *blk)

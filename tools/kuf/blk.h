@@ -44,11 +44,10 @@ int blk_start(struct blk *blk, struct vm *vm, const char *path);
  */
 void blk_pause(struct blk *blk);
 void blk_resume(struct blk *blk);
-/*
- * While it is paused: what was written is durable, and the file is closed, for another
- * host to go on with it.  After an error it is as before.
- */
-int blk_let_go(struct blk *blk);
+/* While it is paused: what was written is durable, for another host to go on with it. */
+int blk_sync(struct blk *blk);
+/* After that: the file is closed. */
+void blk_let_go(struct blk *blk);
 /* While it is paused, and was not used yet: what another host wrote is to be seen. */
 int blk_reopen(struct blk *blk);
 /* While it is paused: requests that the guest waits for; 0 if there is no sound queue. */

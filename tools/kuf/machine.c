@@ -97,10 +97,8 @@ int machine_wait(struct machine *m, int err, unsigned int timeout_s)
 		let_go(m);
 		return KUF_EXIT_FAILED;
 	}
-	if (vm_wait(&m->vm, timeout_s)) {
+	if (vm_wait(&m->vm, timeout_s))
 		kuf_error(0, "the guest still runs after %u seconds", timeout_s);
-		vm_stop(&m->vm, KUF_EXIT_TIMEOUT);
-	}
 	let_go(m);
 	return m->vm.exit_code;
 }

@@ -46,10 +46,8 @@ static bool memory_is_in_file(struct machine *m)
 	return m->vm.mem.path && (!report.armed_ns || report.populated_ns);
 }
 
-/* Its disk is the only thing that both hosts have. */
-static int give_up_machine(void *vm, u64 epoch, const u8 *token)
+static int record_given_up(struct machine *m, u64 epoch, const u8 *token)
 {
-	struct machine *m = vm;
 	enum journal_owner before = m->journal.record.owner;
 	struct journal_given given = { .mem_size = m->vm.mem.size };
 	int err;
@@ -57,11 +55,32 @@ static int give_up_machine(void *vm, u64 epoch, const u8 *token)
 	memcpy(given.token, token, sizeof(given.token));
 	given.mem_file = memory_is_in_file(m) ? m->vm.mem.file : 0;
 	err = journal_give_up(&m->journal, m->session, epoch, &given);
-	if (!err)
-		err = blk_let_go(&m->blk);
 	/* Should this fail, too, nobody starts this VM from what is recorded. */
 	if (err)
 		journal_write(&m->journal, m->session, epoch, before);
+	return err;
+}
+
+/*
+ * Its disk is the only thing that both hosts have: who is to go on from the record finds it
+ * as the guest left it.
+ */
+static int give_up_machine(void *vm, u64 epoch, const u8 *token)
+{
+	struct machine *m = vm;
+	bool vacant = m->journal.record.owner == JOURNAL_VACANT;
+	int err;
+
+	err = vm_give_up(&m->vm);
+	if (err)
+		return kuf_error(err, "the VM has ended");
+	err = blk_sync(&m->blk);
+	if (!err)
+		err = record_given_up(m, epoch, token);
+	if (!err)
+		blk_let_go(&m->blk);
+	else if (!vacant)
+		vm_take_back(&m->vm);
 	return err;
 }
 

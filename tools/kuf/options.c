@@ -78,7 +78,7 @@ static const char help[] =
 "  --journal=FILE    record there whose the VM is, for when kuf is killed; a new file\n"
 "  --mem-path=FILE   memory is this file, a new one, and stays there when kuf is killed:\n"
 "                    see kuf recover; with --backing=shmem and --journal\n"
-"  --timeout=SEC     stop the guest then (never)\n"
+"  --timeout=SEC     stop the guest then (never); not once it was given up\n"
 "\n"
 "Exit status: 0 the guest reset itself, or was saved or sent; 1 something needed is not\n"
 "there; 2 wrong usage; 3 the guest crashed (triple fault); 4 the pager failed, or a\n"

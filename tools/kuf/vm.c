@@ -96,14 +96,19 @@ void vm_irq(struct vm *vm, u32 gsi, bool level)
 	}
 }
 
+static void stop_locked(struct vm *vm, int exit_code)
+{
+	if (vm->stopped)
+		return;
+	vm->exit_code = exit_code;
+	__atomic_store_n(&vm->stopped, true, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&vm->stopped_cond);
+}
+
 void vm_stop(struct vm *vm, int exit_code)
 {
 	pthread_mutex_lock(&vm->lock);
-	if (!vm->stopped) {
-		vm->exit_code = exit_code;
-		__atomic_store_n(&vm->stopped, true, __ATOMIC_RELEASE);
-		pthread_cond_broadcast(&vm->stopped_cond);
-	}
+	stop_locked(vm, exit_code);
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -116,12 +121,36 @@ int vm_wait(struct vm *vm, unsigned int timeout_s)
 	until.tv_sec += timeout_s;
 
 	pthread_mutex_lock(&vm->lock);
-	while (!vm->stopped && !r) {
-		if (timeout_s)
-			r = pthread_cond_timedwait(&vm->stopped_cond, &vm->lock, &until);
-		else
+	while (!vm->stopped) {
+		if (!timeout_s || vm->given_up)
 			r = pthread_cond_wait(&vm->stopped_cond, &vm->lock);
+		else
+			r = pthread_cond_timedwait(&vm->stopped_cond, &vm->lock, &until);
+		if (r && !vm->stopped && !vm->given_up)
+			stop_locked(vm, KUF_EXIT_TIMEOUT);
+		else
+			r = 0;
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return -r;
+}
+
+int vm_give_up(struct vm *vm)
+{
+	int err;
+
+	pthread_mutex_lock(&vm->lock);
+	err = vm->stopped ? -ECANCELED : 0;
+	vm->given_up |= !err;
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* Whoever waits did not count. */
+void vm_take_back(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->given_up = false;
+	pthread_cond_broadcast(&vm->stopped_cond);
+	pthread_mutex_unlock(&vm->lock);
 }

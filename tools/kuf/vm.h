@@ -34,6 +34,7 @@ struct vm {
 	pthread_mutex_t lock;
 	pthread_cond_t stopped_cond;
 	bool stopped;
+	bool given_up;		/* it runs elsewhere, and is needed there: no time is too long */
 	int exit_code;
 };
 
@@ -50,7 +51,13 @@ static inline bool vm_is_stopped(struct vm *vm)
 	return __atomic_load_n(&vm->stopped, __ATOMIC_ACQUIRE);
 }
 
-/* Waits until vm_stop(), or for @timeout_s seconds (0: for ever): -ETIMEDOUT. */
+/*
+ * Waits until vm_stop(), or stops it itself after @timeout_s seconds (0: never), with
+ * KUF_EXIT_TIMEOUT: -ETIMEDOUT; but not while it is given up.
+ */
 int vm_wait(struct vm *vm, unsigned int timeout_s);
+/* -ECANCELED: it was stopped before. */
+int vm_give_up(struct vm *vm);
+void vm_take_back(struct vm *vm);
 
 #endif /* KUF_VM_H */

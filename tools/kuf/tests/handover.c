@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What happens to a machine when a VM changes hands: at the source when it is given up, and
+ * at the destination from READY until it runs.  Runs on any host: there is no KVM, and what
+ * may fail does so when told to.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "migrate.h"
+
+#define DISK		"/tmp/kuf-handover-disk"
+#define JOURNAL		"/tmp/kuf-handover-journal"
+#define NOBODY		"unix:/tmp/kuf-handover-nobody"
+
+int kuf_error(int err, const char *fmt, ...)
+{
+	return err ?: -EINVAL;
+}
+
+void kuf_say(const char *fmt, ...)
+{
+}
+
+static u32 owner(void)
+{
+	struct journal j;
+
+	return journal_read(&j, JOURNAL) ? ~0u : j.record.owner;
+}
+
+/* The disk, while it is made durable: what is recorded then? */
+static u32 owner_at_sync;
+static int sync_fails, journal_fails;
+
+int __wrap_fdatasync(int fd)
+{
+	owner_at_sync = owner();
+	errno = sync_fails;
+	return sync_fails ? -1 : 0;
+}
+
+int __real_journal_give_up(struct journal *j, const u8 *session, u64 epoch,
+			   const struct journal_given *given);
+
+int __wrap_journal_give_up(struct journal *j, const u8 *session, u64 epoch,
+			   const struct journal_given *given)
+{
+	int err = __real_journal_give_up(j, session, epoch, given);
+
+	return journal_fails ?: err;
+}
+
+static struct machine machine;
+static struct outgoing out;
+static const u8 token[PROTO_ID_SIZE] = "the other side's";
+
+static bool begin(void)
+{
+	pthread_condattr_t attr;
+	struct net_address to;
+	int fd = open(DISK, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	bool ok = fd >= 0 && !ftruncate(fd, PAGE_SIZE);
+
+	close(fd);
+	unlink(JOURNAL);
+	machine_init(&machine);
+	pthread_mutex_init(&machine.vm.lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&machine.vm.stopped_cond, &attr);
+	out = (struct outgoing){ .cancel = -1 };
+	/* It only takes the operations: nobody is there. */
+	ok = ok && !blk_start(&machine.blk, &machine.vm, DISK) &&
+	     !journal_open(&machine.journal, JOURNAL) &&
+	     !journal_write(&machine.journal, machine.session, 7, JOURNAL_HERE) &&
+	     !net_parse(&to, NOBODY) && migrate_send(&machine, &out, &to) && out.ops;
+	owner_at_sync = ~0u;
+	sync_fails = 0;
+	journal_fails = 0;
+	return ok;
+}
+
+static void end(void)
+{
+	blk_stop(&machine.blk);
+	unlink(DISK);
+	unlink(JOURNAL);
+	unlink(JOURNAL ".lock");
+}
+
+static void test_give_up(void)
+{
+	bool ok = begin() && !out.ops->give_up(&machine, 8, token);
+
+	ktap_result(ok && owner_at_sync == JOURNAL_HERE && owner() == JOURNAL_GIVEN_UP &&
+		    machine.blk.fd < 0 && machine.vm.given_up, "give-up");
+	end();
+}
+
+/* It goes on here: with its disk, and nobody finds a record that says otherwise. */
+static void test_not_given_up(void)
+{
+	bool ok = begin();
+
+	sync_fails = EIO;
+	journal_fails = 0;
+	ok = ok && out.ops->give_up(&machine, 8, token) == -EIO &&
+	     owner_at_sync == JOURNAL_HERE && owner() == JOURNAL_HERE;
+	ktap_result(ok && machine.blk.fd >= 0 && !machine.vm.given_up, "disk-not-durable");
+	sync_fails = 0;
+	journal_fails = -ENOSPC;
+	ok = ok && out.ops->give_up(&machine, 8, token) == -ENOSPC && owner() == JOURNAL_HERE;
+	ktap_result(ok && machine.blk.fd >= 0 && !machine.vm.given_up, "not-recorded");
+	journal_fails = 0;
+	vm_stop(&machine.vm, KUF_EXIT_TIMEOUT);
+	owner_at_sync = ~0u;
+	ktap_result(ok && out.ops->give_up(&machine, 8, token) == -ECANCELED &&
+		    owner_at_sync == ~0u && owner() == JOURNAL_HERE, "ended");
+	end();
+}
+
+/* Nobody takes it, who was to have it in place of another one: it stays given up. */
+static void test_vacant(void)
+{
+	bool ok = begin() && !out.ops->give_up(&machine, 8, token) &&
+		  !journal_write(&machine.journal, machine.session, 8, JOURNAL_VACANT);
+
+	journal_fails = -ENOSPC;
+	ktap_result(ok && out.ops->give_up(&machine, 9, token) == -ENOSPC &&
+		    machine.vm.given_up && owner() == JOURNAL_VACANT, "vacant");
+	end();
+}
+
+static void *stop_later(void *arg)
+{
+	usleep(1500000);
+	vm_stop(&machine.vm, KUF_EXIT_OK);
+	return NULL;
+}
+
+/* --timeout=1 */
+static void test_timeout(void)
+{
+	pthread_t thread;
+	bool ok = begin();
+
+	ok = ok && vm_wait(&machine.vm, 1) == -ETIMEDOUT && machine.vm.stopped &&
+	     machine.vm.exit_code == KUF_EXIT_TIMEOUT;
+	ktap_result(ok, "timeout");
+	end();
+	ok = begin() && !out.ops->give_up(&machine, 8, token) &&
+	     !pthread_create(&thread, NULL, stop_later, NULL);
+	ok = ok && !vm_wait(&machine.vm, 1) && machine.vm.exit_code == KUF_EXIT_OK;
+	ktap_result(ok, "timeout-given-up");
+	if (ok)
+		pthread_join(thread, NULL);
+	end();
+}
+
+int main(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ktap_plan(7);
+	test_give_up();
+	test_not_given_up();
+	test_vacant();
+	test_timeout();
+	return ktap_end();
+}
