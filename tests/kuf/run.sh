@@ -118,6 +118,23 @@ try plot-refuses-other-files fails 1 'line 1 is not of a trace' "$kuf" plot "$ou
 echo "# nothing" >"$out/bad"
 try plot-refuses-empty-files fails 1 'no pages' "$kuf" plot "$out/bad" "$out/bad.png"
 try plot-says-what-is-missing fails 1 'apt-get install gnuplot' env PATH=/none "$kuf" plot "$out/trace" "$out/bad.png"
+# Nobody reads what it says any more.
+reader_gone()
+{
+	local rc=0
+	mkfifo "$out/fifo"
+	exec 8<>"$out/fifo" 9>"$out/fifo" 8<&-
+	"$kuf" status "$out/none" 2>&9 || rc=$?
+	exec 9>&-
+	((rc == 1))
+}
+try reader-gone reader_gone
+# No file may have any bytes.
+limited()
+{
+	(ulimit -f 0 && exec "$@")
+}
+try file-limit fails 1 'File too large' limited "$kuf" run --kernel=/x --journal="$out/limited"
 try status-of-nobody fails 1 'No such file' "$kuf" status "$out/none"
 try recover-of-nobody fails 1 'No such file' "$kuf" recover "$out/none"
 try poison-of-nobody fails 1 'No such file' "$kuf" poison "$out/none" 0x1000

@@ -3,6 +3,7 @@
  * kuf: the tool of KVM Userfault, and its reference VMM.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,12 @@ int main(int argc, char **argv)
 	size_t i;
 
 	guard_init();
+	/*
+	 * Who reads what it says may go, and a file become too long.  To write fails then,
+	 * which is no reason for a guest to end, or for the memory of one that left.
+	 */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		usage(stdout);
 		return KUF_EXIT_OK;
