@@ -16,6 +16,7 @@
 #include "bell.h"
 #include "control.h"
 #include "migrate.h"
+#include "net.h"
 #include "snapshot.h"
 #include "stream_source.h"
 
@@ -345,8 +346,10 @@ static void *serve(void *arg)
 		if (!fds[0].revents)
 			continue;
 		fd = accept4(c->socket, NULL, NULL, SOCK_CLOEXEC);
-		if (fd < 0)
+		if (fd < 0) {
+			net_back_off(errno);
 			continue;
+		}
 		answer(c, fd);
 	}
 	return NULL;

@@ -41,16 +41,13 @@ int lobby_check_features(const struct proto_hello *hello)
 
 static int seat(struct lobby *l, int fd)
 {
-	int i, err;
+	int i;
 
 	for (i = 0; i < LOBBY_SEATS; i++) {
 		if (l->seats[i].stream.fd >= 0)
 			continue;
 		l->seats[i].until_ns = stream_now_ns() + LOBBY_PATIENCE_MS * 1000000ull;
-		err = stream_open(&l->seats[i].stream, fd, "new", 0, -1);
-		if (err)
-			close(fd);
-		return err;
+		return stream_open(&l->seats[i].stream, fd, "new", 0, -1);
 	}
 	close(fd);
 	return kuf_error(0, "refused a connection: too many say nothing");

@@ -19,6 +19,8 @@
 
 /* A peer that vanished is noticed after so long, whether or not we have sent something. */
 #define DEAD_AFTER_S	20
+/* How often it is tried to take somebody in for whom there is no room. */
+#define NO_ROOM_US	100000
 /* What the kernel may hold of what was not sent yet: later frames wait behind it. */
 #define NOT_SENT_MAX	(128 << 10)
 
@@ -172,8 +174,16 @@ int net_accept(int fd)
 
 	if (new >= 0)
 		tune(new);
+	else
+		net_back_off(errno);
 	/* Whoever came may have gone already, or there is no room: nothing to end for. */
 	return new >= 0 ? new : -EAGAIN;
+}
+
+void net_back_off(int why)
+{
+	if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM)
+		usleep(NO_ROOM_US);
 }
 
 int net_wait(int fd, short events, int timeout_ms, int cancel)

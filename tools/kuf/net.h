@@ -31,6 +31,11 @@ void net_unlisten(const struct net_address *a, int fd);
 void net_say_address(int fd, const struct net_address *a, char text[NET_TEXT_MAX]);
 /* -EAGAIN, without a message: nobody is there. */
 int net_accept(int fd);
+/*
+ * After an accept() that failed, and @why: where there is no room the socket can be read
+ * still, and it is not to be tried again all the time.
+ */
+void net_back_off(int why);
 /* -ETIMEDOUT after @timeout_ms; -ECANCELED when @cancel (or -1) can be read. */
 int net_connect(const struct net_address *a, int timeout_ms, int cancel);
 
