@@ -235,11 +235,29 @@ static int take_back(struct journal *j, const u8 *session, u64 epoch)
 	return journal_write(j, session, epoch, JOURNAL_REVOKED);
 }
 
-int journal_revoke(const char *path, const u8 *session, u64 epoch)
+/* By whatever name. */
+static bool have_one_lock(const char *a, const char *b)
+{
+	char name[PATH_MAX];
+	struct stat one, other;
+
+	snprintf(name, sizeof(name), "%s.lock", a);
+	if (stat(name, &one))
+		return false;
+	snprintf(name, sizeof(name), "%s.lock", b);
+	return !stat(name, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+int journal_revoke(const char *path, const struct journal *own, const u8 *session, u64 epoch)
 {
 	struct journal j;
-	int fd, err = lock(path, &fd);
+	int fd, err;
 
+	/* It would be got once more, and lost when that is closed. */
+	if (own->path && have_one_lock(path, own->path))
+		return kuf_error(-EBUSY, "%s is the journal of the source, and not of who got the VM",
+				 path);
+	err = lock(path, &fd);
 	if (err)
 		return err;
 	err = journal_read(&j, path);

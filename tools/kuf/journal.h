@@ -70,8 +70,8 @@ int journal_may_come(const struct journal *j, const u8 *session, u64 epoch);
 /*
  * The file of a destination that the VM was given to for @epoch: if it is sure that it did
  * not start there, and that nobody lives who could do that still, it never may.  Durable
- * when this returns 0; -errno after a message.
+ * when this returns 0; -errno after a message.  @own: what this process has opened.
  */
-int journal_revoke(const char *path, const u8 *session, u64 epoch);
+int journal_revoke(const char *path, const struct journal *own, const u8 *session, u64 epoch);
 
 #endif /* KUF_JOURNAL_H */

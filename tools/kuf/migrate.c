@@ -141,7 +141,7 @@ int migrate_to_another(struct machine *m, struct outgoing *o, const char *revoke
 	if (!o->vacant && !revoke[0])
 		return kuf_error(-EINVAL, "--revoke=JOURNAL is needed: who has the VM may run it");
 	if (!o->vacant) {
-		err = journal_revoke(revoke, m->session, o->epoch + 1);
+		err = journal_revoke(revoke, &m->journal, m->session, o->epoch + 1);
 		if (!err)
 			err = journal_write(&m->journal, m->session, o->epoch + 1, JOURNAL_VACANT);
 		if (err)

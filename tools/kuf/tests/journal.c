@@ -18,6 +18,7 @@
 #define FILE_NAME	"/tmp/kuf-journal-test"
 
 static const u8 mine[16] = "this VM's", other[16] = "another VM's";
+static const struct journal none;
 static char said[600];
 
 int kuf_error(int err, const char *fmt, ...)
@@ -108,7 +109,7 @@ static struct journal of(enum journal_owner owner, u64 epoch)
 
 static void test_rules(void)
 {
-	struct journal none = {}, here = of(JOURNAL_HERE, 5), comes = of(JOURNAL_COMES, 5);
+	struct journal here = of(JOURNAL_HERE, 5), comes = of(JOURNAL_COMES, 5);
 	struct journal given = of(JOURNAL_GIVEN_UP, 5);
 	u64 epoch = 0;
 
@@ -137,7 +138,7 @@ static bool revokes(enum journal_owner owner, u64 epoch, const u8 *session, cons
 	if (owner != JOURNAL_NOBODY)
 		journal_write(&j, session, epoch, owner);
 	said[0] = '\0';
-	err = journal_revoke(FILE_NAME, mine, 5);
+	err = journal_revoke(FILE_NAME, &none, mine, 5);
 	journal_read(&j, FILE_NAME);
 	if (says)
 		return err && strstr(said, says) && j.record.owner == owner;
@@ -193,18 +194,36 @@ static void test_lock(void)
 	}
 	locked = read(ready[0], &c, 1) == 1 && c;
 	said[0] = '\0';
-	refused = journal_revoke(FILE_NAME, mine, 5) == -EBUSY && strstr(said, "lives") &&
+	refused = journal_revoke(FILE_NAME, &none, mine, 5) == -EBUSY && strstr(said, "lives") &&
 		  journal_open(&j, FILE_NAME) == -EBUSY;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	ktap_result(locked && refused && !journal_revoke(FILE_NAME, mine, 5), "locked");
+	ktap_result(locked && refused && !journal_revoke(FILE_NAME, &none, mine, 5), "locked");
 	close(go[1]);
+}
+
+/* --revoke with one's own journal, also by another name: its lock stays. */
+static void test_own(void)
+{
+	struct journal j, other;
+	bool ok, locked;
+	int status;
+
+	unlink(FILE_NAME);
+	ok = !journal_open(&j, FILE_NAME) && !journal_write(&j, mine, 5, JOURNAL_GIVEN_UP);
+	said[0] = '\0';
+	ok = ok && journal_revoke("/tmp/../" FILE_NAME, &j, mine, 5) == -EBUSY &&
+	     strstr(said, "is the journal of the source");
+	if (!fork())
+		_exit(journal_open(&other, FILE_NAME) == -EBUSY);
+	locked = wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 1;
+	ktap_result(ok && locked, "own");
 }
 
 static void test_given(void)
 {
 	struct journal_given given = { .mem_size = 7 << 20, .mem_file = 4711 };
-	struct journal j, none = {}, here = of(JOURNAL_HERE, 5);
+	struct journal j, here = of(JOURNAL_HERE, 5);
 	struct journal nothing = of(JOURNAL_GIVEN_UP, 5);
 
 	memset(given.token, 0x3c, sizeof(given.token));
@@ -223,13 +242,14 @@ int main(void)
 	struct journal_record r;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(14);
+	ktap_plan(15);
 	test_file(&r);
 	test_damage(&r);
 	test_rules();
 	test_revoke();
 	test_given();
 	test_lock();
+	test_own();
 	unlink(FILE_NAME);
 	unlink(FILE_NAME ".lock");
 	return ktap_end();

@@ -82,7 +82,7 @@ static void give_to_another(struct world *w)
 	struct net_address to;
 
 	wait_until(&shared->revoke, 10000);
-	shared->revoked = !journal_revoke(JOURNAL_B, w->out.session, EPOCH) &&
+	shared->revoked = !journal_revoke(JOURNAL_B, &w->journal[0], w->out.session, EPOCH) &&
 			  !journal_write(&w->journal[0], w->out.session, EPOCH, JOURNAL_VACANT);
 	set(&shared->tried);
 	if (!shared->revoked)
@@ -372,11 +372,12 @@ static bool one_another(u64 number)
 		usleep((x >> 16) % 20000);
 	kill(b, SIGSTOP);
 	if (!access(JOURNAL_B, F_OK) && x >> 30 & 1) {
+		static const struct journal none;
 		u8 session[PROTO_ID_SIZE];
 
 		memset(session, 0xab, sizeof(session));
 		/* Or it has ended by itself, as all of it came. */
-		lives_refused = journal_revoke(JOURNAL_B, session, EPOCH);
+		lives_refused = journal_revoke(JOURNAL_B, &none, session, EPOCH);
 	}
 	kill(b, SIGKILL);
 	waitpid(b, NULL, 0);
