@@ -71,9 +71,9 @@ draw()
 	"$kuf" plot "$out/trace" "$out/it's a.png" && [[ $(head -c 4 "$out/it's a.png") == *PNG* ]]
 }
 
-tests=(cuts_test frame_test handover_test hostile_test journal_test kills_test lobby_test
-	migrate_host_test pager_test pagerd_test pagerd_kills_test pause_test poison_host_test
-	report_test resume_test status_test stream_test trace_test)
+tests=(arrival_test cuts_test frame_test handover_test hostile_test journal_test kills_test
+	lobby_test migrate_host_test pager_test pagerd_test pagerd_kills_test pause_test
+	poison_host_test report_test resume_test status_test stream_test trace_test)
 begin kuf $((2 * ${#tests[@]} + $(grep -c '^try ' "${BASH_SOURCE[0]}")))
 try build make -s -C "$repo/tools/kuf" O="$out/plain" -j2
 try build-sanitized make -s -C "$repo/tools/kuf" O="$out/san" -j2 \

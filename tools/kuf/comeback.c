@@ -178,27 +178,29 @@ static void *receive_guests(void *arg)
 	struct comeback *c = arg;
 	struct stream main, urgent;
 
-	while (!comeback_wait(c, &main, &urgent, -1)) {
+	while (sem_wait(&c->begin))
+		;
+	while (c->went && !comeback_wait(c, &main, &urgent, -1)) {
 		kuf_say("the source of the VM is there again");
 		/* Connections end with whoever uses them. */
 		main.cancel = -1;
 		urgent.cancel = -1;
 		stream_source_replace(c->source, &main, &urgent);
 	}
-	lobby_close(c->lobby);
+	/* Otherwise they are somebody else's. */
+	if (c->went)
+		lobby_close(c->lobby);
 	return NULL;
 }
 
-int comeback_start(struct comeback *c, struct stream_source *source)
+int comeback_prepare(struct comeback *c)
 {
 	int err;
 
-	c->source = source;
-	c->went = true;
 	c->stop = eventfd(0, EFD_CLOEXEC);
 	if (c->stop < 0)
 		return kuf_error(-errno, "eventfd");
-	c->lobby->cancel = c->stop;
+	sem_init(&c->begin, 0, 0);
 	err = -pthread_create(&c->thread, NULL, receive_guests, c);
 	c->has_thread = !err;
 	if (err)
@@ -206,12 +208,22 @@ int comeback_start(struct comeback *c, struct stream_source *source)
 	return err ? kuf_error(err, "a thread for connections") : 0;
 }
 
+void comeback_start(struct comeback *c, struct stream_source *source)
+{
+	c->source = source;
+	c->went = true;
+	c->lobby->cancel = c->stop;
+	sem_post(&c->begin);
+}
+
 void comeback_stop(struct comeback *c)
 {
 	if (!c->has_thread)
 		return;
 	bell_ring(c->stop);
+	sem_post(&c->begin);
 	pthread_join(c->thread, NULL);
 	c->has_thread = false;
+	sem_destroy(&c->begin);
 	close(c->stop);
 }

@@ -4,6 +4,7 @@
 
 #include <kuf/kuf.h>
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "lobby.h"
 #include "mem.h"
@@ -22,11 +23,13 @@ struct comeback {
 	struct kuf *k;			/* of it, if libkuf has it */
 	bool went;			/* GO came before; then there is no taking back */
 
-	/* comeback_start() */
-	struct stream_source *source;
+	/* comeback_prepare() */
 	pthread_t thread;
 	bool has_thread;
+	sem_t begin;
 	int stop;			/* eventfd */
+	/* comeback_start() */
+	struct stream_source *source;
 };
 
 /*
@@ -38,11 +41,12 @@ int comeback_wait(struct comeback *c, struct stream *main, struct stream *urgent
 		  int timeout_ms);
 
 /*
- * A thread that does so again and again from now on, whether or not the connections that
- * there are were noticed to be cut, and gives them to @source.
+ * A thread that does so again and again from comeback_start() on, which cannot fail, whether
+ * or not the connections that there are were noticed to be cut, and gives them to @source.
  */
-int comeback_start(struct comeback *c, struct stream_source *source);
-/* Also for one that was never started. */
+int comeback_prepare(struct comeback *c);
+void comeback_start(struct comeback *c, struct stream_source *source);
+/* Also for one that was never prepared, or started. */
 void comeback_stop(struct comeback *c);
 
 #endif /* KUF_COMEBACK_H */

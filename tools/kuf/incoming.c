@@ -139,6 +139,13 @@ static int wait_go(struct incoming *in)
 	return 0;
 }
 
+static int wait_comeback(struct incoming *in)
+{
+	stream_close(&in->main);
+	stream_close(&in->urgent);
+	return comeback_wait(&in->comeback, &in->main, &in->urgent, in->go_timeout_ms);
+}
+
 int incoming_go(struct incoming *in)
 {
 	int err;
@@ -151,16 +158,26 @@ int incoming_go(struct incoming *in)
 			stream_abort(&in->main, in->main.why);
 		kuf_say("the source may have given the VM up, or not: it stands still here,");
 		kuf_say("until the source connects again (kuf recover there)");
-		stream_close(&in->main);
-		stream_close(&in->urgent);
-		err = comeback_wait(&in->comeback, &in->main, &in->urgent,
-				    in->go_timeout_ms);
+		err = wait_comeback(in);
 	}
 	if (err)
 		return err;
 	in->went = true;
 	in->go_ns = stream_now_ns();
 	return 0;
+}
+
+int incoming_go_again(struct incoming *in)
+{
+	int err;
+
+	stream_abort(&in->main, "the destination cannot start it yet, and says why there");
+	kuf_say("the VM stands still, and nobody else has it: once that is mended it starts");
+	kuf_say("when the source connects again (kuf recover there)");
+	err = wait_comeback(in);
+	if (!err)
+		in->go_ns = stream_now_ns();
+	return err;
 }
 
 void incoming_started(struct incoming *in, u64 now_ns)

@@ -32,6 +32,11 @@ int incoming_receive(struct incoming *in);
  * comeback.k are, which the caller has set.
  */
 int incoming_go(struct incoming *in);
+/*
+ * After that, when the VM could not be started: tells the source, and waits for it to connect
+ * and say GO once more.
+ */
+int incoming_go_again(struct incoming *in);
 /* Tells the source, if it is there; the connections are not used here any more. */
 void incoming_started(struct incoming *in, u64 now_ns);
 /* After an error: the source is told, if it can still go on with its VM. */

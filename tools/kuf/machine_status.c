@@ -26,9 +26,10 @@ static void get_progress(void *opaque, struct progress_counts *c)
 	c->end = r.pages && r.present + r.poisoned >= r.pages;
 }
 
-int machine_show_progress(struct machine *m, struct progress *p)
+void machine_show_progress(struct machine *m, struct progress *p)
 {
-	return progress_start(p, stderr, get_progress, m);
+	/* After a message there is none: nothing to end for. */
+	progress_start(p, stderr, get_progress, m);
 }
 
 void machine_print_report(struct machine *m)

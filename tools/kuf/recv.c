@@ -97,14 +97,16 @@ static const char help[] =
 "far as it gets with what it has, and waits then: until the other kuf connects to ADDRESS\n"
 "again (kuf recover there), or --timeout or whatever else ends kuf. If that happens\n"
 "while it is not known whether the VM was given up, it does not run before the other\n"
-"kuf says so.\n"
+"kuf says so. The same if its disk or journal fail then: it starts when that is mended\n"
+"and the other kuf connects again.\n"
 "\n"
 "Nothing is encrypted, nor is it checked who the other side is: whoever can connect to\n"
 "ADDRESS can send a VM, which then is run with this user's permissions. Listen where\n"
 "only those can connect whom you trust; kuf send --help tells of tunnels.\n"
 "\n"
 "Exit status: as kuf run; 1 also if no VM came, which then runs on where it was; 7 the\n"
-"other side was lost, and pages of the guest with it.\n";
+"other side was lost, and pages of the guest with it; 8 it was given up, and never ran:\n"
+"its source can give it to another one.\n";
 
 static int parse_one(struct recv *r, int option, const char *arg)
 {
@@ -185,6 +187,17 @@ static int arm(struct recv *r)
 	return err;
 }
 
+/* After READY nobody else has the VM, and what fails then may lose it. */
+static int prepare(struct recv *r)
+{
+	int err;
+
+	err = state_time_prepare(&r->machine);
+	if (!err)
+		err = vcpus_prepare(&r->machine.vm);
+	return err ?: comeback_prepare(&r->incoming.comeback);
+}
+
 static void coming(struct machine *m, enum machine_coming how)
 {
 	__atomic_store_n(&m->coming, how, __ATOMIC_RELEASE);
@@ -238,6 +251,8 @@ static int receive(struct recv *r)
 		err = rebuild(&r->machine, &r->state, &r->options);
 	if (!err)
 		err = arm(r);
+	if (!err)
+		err = prepare(r);
 	if (!err) {
 		coming(&r->machine, MACHINE_WAITS_FOR_GO);
 		err = incoming_go(in);
@@ -247,37 +262,48 @@ static int receive(struct recv *r)
 	return err;
 }
 
-/* The VM is ours: nobody else can go on with it. */
+/* What may fail is done: the VM runs when this returns 0, and did not before. */
+static int start(struct recv *r)
+{
+	struct machine *m = &r->machine;
+	int err;
+
+	err = blk_reopen(&m->blk);
+	if (!err)
+		err = state_time_start(m);
+	/* Whoever is killed from here on may have run it. */
+	if (!err)
+		err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+	if (err)
+		return err;
+	blk_resume(&m->blk);
+	vcpus_go(&m->vm);
+	return 0;
+}
+
+/* The VM is ours: nobody else can go on with it.  Neither is it to be lost here. */
 static int run(struct recv *r)
 {
 	struct machine *m = &r->machine;
 	int err;
 
-	/* Whoever is killed from here on may have run it. */
-	err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
-	if (!err)
-		err = state_time_start(m);
-	if (!err)
-		err = blk_reopen(&m->blk);
-	if (err)
-		return err;
-	blk_resume(&m->blk);
-	err = vcpus_start(&m->vm);
-	if (err)
-		return err;
+	while (start(r)) {
+		err = incoming_go_again(&r->incoming);
+		if (err)
+			return err;
+	}
 	kuf_say("the guest runs");
 	incoming_started(&r->incoming, stream_now_ns());
 	r->source.k = m->pager.k;
 	r->source.nr_never = vm_poisoned(&m->vm);
 	stream_source_start(&r->source);
 	coming(m, MACHINE_HERE);
-	err = comeback_start(&r->incoming.comeback, &r->source);
+	comeback_start(&r->incoming.comeback, &r->source);
 	kuf_say("received: loaded in %llu ms, runs %llu ms after it was given up",
 		(unsigned long long)(r->incoming.ready_ns - r->incoming.state_ns) / 1000000,
 		(unsigned long long)(stream_now_ns() - r->incoming.go_ns) / 1000000);
-	if (!err)
-		err = machine_show_progress(m, &r->progress);
-	return err;
+	machine_show_progress(m, &r->progress);
+	return 0;
 }
 
 static int finish(struct recv *r, int code)
@@ -329,6 +355,9 @@ int cmd_recv(int argc, char **argv)
 	if (!err)
 		err = run(r);
 	code = machine_wait(&r->machine, err, r->options.timeout_s);
+	/* It was given up, and did not run: its source has all that it takes. */
+	if (err && r->incoming.went)
+		code = KUF_EXIT_CUT;
 	progress_stop(&r->progress);
 	control_stop(&r->control);
 	code = finish(r, code);

@@ -177,7 +177,9 @@ static int start(struct restore *r)
 		err = bring_memory(r);
 	if (err || r->resave)
 		return err ?: snapshot_write(m, r->resave);
-	err = state_time_start(m);
+	err = state_time_prepare(m);
+	if (!err)
+		err = state_time_start(m);
 	if (err)
 		return err;
 	blk_resume(&m->blk);
@@ -187,7 +189,7 @@ static int start(struct restore *r)
 	if (!err && r->options.control)
 		err = control_start(&r->control, m, r->options.control);
 	if (!err && !r->how.eager)
-		err = machine_show_progress(m, &r->progress);
+		machine_show_progress(m, &r->progress);
 	return err;
 }
 

@@ -66,7 +66,12 @@ extern const struct state_group state_cpuid, state_sregs, state_regs, state_xcrs
 int state_get_msr(struct vcpu *vcpu, u32 index, u64 *value);
 int state_set_msr(struct vcpu *vcpu, u32 index, u64 value);
 
-/* The clocks of a machine that was loaded begin to go: last, before the vCPUs do. */
+/* All of what follows that a host may not be able to do. */
+int state_time_prepare(struct machine *m);
+/*
+ * The clocks of a machine that was loaded, and prepared, begin to go: last, before the vCPUs
+ * do.  If these do not, once more.
+ */
 int state_time_start(struct machine *m);
 
 /* A state that was read. */

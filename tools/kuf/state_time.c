@@ -85,19 +85,31 @@ static int load(struct machine *m, u32 instance, const void *data, u32 length)
 	return 0;
 }
 
-static int start_tscs(struct vm *vm, const struct machine_time *t)
+int state_time_prepare(struct machine *m)
 {
-	u64 now, first, offset;
+	const struct machine_time *t = &m->time;
+	struct vm *vm = &m->vm;
+	int err = 0, khz;
+	u64 offset;
 	u32 i;
-	int err, khz;
 
-	for (i = 0; i < vm->nr_vcpus; i++) {
+	for (i = 0; !err && i < vm->nr_vcpus; i++) {
 		khz = ioctl(vm->vcpus[i].fd, KVM_GET_TSC_KHZ, 0);
 		if (khz != (int)t->tsc_khz &&
 		    ioctl(vm->vcpus[i].fd, KVM_SET_TSC_KHZ, (unsigned long)t->tsc_khz))
 			return kuf_error(-errno, "a TSC of %u kHz, where this host has %d",
 					 t->tsc_khz, khz);
+		err = tsc_offset(&vm->vcpus[i], KVM_GET_DEVICE_ATTR, &offset);
 	}
+	return err;
+}
+
+static int start_tscs(struct vm *vm, const struct machine_time *t)
+{
+	u64 now, first, offset;
+	u32 i;
+	int err;
+
 	err = tsc_offset(&vm->vcpus[0], KVM_GET_DEVICE_ATTR, &first);
 	if (err)
 		return err;

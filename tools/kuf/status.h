@@ -7,7 +7,7 @@
 #include "report_print.h"
 
 /* While absent pages come; p is for progress_stop(), before machine_finish(). */
-int machine_show_progress(struct machine *m, struct progress *p);
+void machine_show_progress(struct machine *m, struct progress *p);
 /* What came of it, on stderr; nothing if no page was ever absent.  After machine_finish(). */
 void machine_print_report(struct machine *m);
 

@@ -191,10 +191,19 @@ static void park(struct vcpu *vcpu)
 	vcpu_set_immediate_exit(vcpu, 0);
 }
 
+static void wait_to_go(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	while (vm->held && !vm->stopped)
+		pthread_cond_wait(&vm->stopped_cond, &vm->lock);
+	pthread_mutex_unlock(&vm->lock);
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
+	wait_to_go(vcpu->vm);
 	while (!vm_is_stopped(vcpu->vm)) {
 		/* It may have been kicked for something else besides. */
 		if (vcpu_told(vcpu))
@@ -207,12 +216,12 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-int vcpus_start(struct vm *vm)
+int vcpus_prepare(struct vm *vm)
 {
 	unsigned int i;
 	int err;
 
-	vm->resumed_ns = pager_now();
+	vm->held = true;
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		err = pthread_create(&vm->vcpus[i].thread, NULL, run_vcpu, &vm->vcpus[i]);
 		if (err)
@@ -220,6 +229,24 @@ int vcpus_start(struct vm *vm)
 		vm->vcpus[i].has_thread = true;
 	}
 	return 0;
+}
+
+void vcpus_go(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->resumed_ns = pager_now();
+	vm->held = false;
+	pthread_cond_broadcast(&vm->stopped_cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vcpus_start(struct vm *vm)
+{
+	int err = vcpus_prepare(vm);
+
+	if (!err)
+		vcpus_go(vm);
+	return err;
 }
 
 void vcpu_kick(struct vcpu *vcpu)

@@ -26,6 +26,9 @@ struct vcpu {
 int vcpus_create(struct vm *vm, unsigned int nr);
 /* A thread each. */
 int vcpus_start(struct vm *vm);
+/* The same in two steps: of threads that wait, and of what cannot fail. */
+int vcpus_prepare(struct vm *vm);
+void vcpus_go(struct vm *vm);
 /*
  * Takes all of them out of the guest, with what they asked a device for answered and
  * taken.  -ECANCELED when the VM is stopped instead.

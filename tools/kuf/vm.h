@@ -26,6 +26,7 @@ struct vm {
 	struct pager *pager;	/* NULL: no page is absent */
 	u64 resumed_ns;		/* when vCPUs were started; 0: they were not */
 
+	bool held;		/* vCPUs that were not in the guest yet do not go there */
 	/* vCPUs that shall wait outside of the guest, and how many do. */
 	bool pausing;
 	unsigned int nr_parked;
