@@ -123,7 +123,9 @@ reader_gone()
 {
 	local rc=0
 	mkfifo "$out/fifo"
-	exec 8<>"$out/fifo" 9>"$out/fifo" 8<&-
+	exec 8<>"$out/fifo"
+	exec 9>"$out/fifo"
+	exec 8<&-
 	"$kuf" status "$out/none" 2>&9 || rc=$?
 	exec 9>&-
 	((rc == 1))

@@ -296,6 +296,7 @@ static bool is_sound(const struct control_request *r, ssize_t size)
 static int poison(struct control *c, const struct control_request *r)
 {
 	struct vm *vm = &c->machine->vm;
+	int err;
 
 	if (vm_is_stopped(vm))
 		return kuf_error(-ESRCH, "the VM has ended");
@@ -303,6 +304,11 @@ static int poison(struct control *c, const struct control_request *r)
 		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE) && !READ_ONCE(c->outgoing.given_up))
 		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
+	if (r->op == CONTROL_POISON && READ_ONCE(c->outgoing.given_up)) {
+		err = migrate_lost(c->machine);
+		if (err)
+			return err;
+	}
 	return r->op == CONTROL_POISON ? vm_poison(vm, r->gpa, r->len) :
 					 vm_unpoison(vm, r->gpa, r->len);
 }

@@ -195,8 +195,8 @@ int journal_may_serve(const struct journal *j)
 				 j->path, (unsigned long long)r->epoch,
 				 r->owner == JOURNAL_HERE ? ": kuf restore goes on with it" : "");
 	if (!r->given.mem_file)
-		return kuf_error(0, "--journal=%s: no file had all of the VM's memory (--mem-path)",
-				 j->path);
+		return kuf_error(0, "--journal=%s: no file has all of the VM's memory (%s)",
+				 j->path, "no --mem-path, or pages were lost since");
 	return 0;
 }
 
@@ -255,7 +255,7 @@ int journal_revoke(const char *path, const struct journal *own, const u8 *sessio
 
 	/* It would be got once more, and lost when that is closed. */
 	if (own->path && have_one_lock(path, own->path))
-		return kuf_error(-EBUSY, "%s is the journal of the source, and not of who got the VM",
+		return kuf_error(-EBUSY, "%s is the source's own journal, not of who got the VM",
 				 path);
 	err = lock(path, &fd);
 	if (err)

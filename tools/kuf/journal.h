@@ -25,7 +25,7 @@ enum journal_owner {
 struct journal_given {
 	u8 token[16];		/* of the destination */
 	u64 mem_size;		/* of the VM */
-	u64 mem_file;		/* inode of the file with all of its memory; 0: there is none */
+	u64 mem_file;		/* inode of the file with all of its memory; 0: none has */
 };
 
 struct journal_record {

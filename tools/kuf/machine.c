@@ -16,6 +16,7 @@ void machine_init(struct machine *m)
 {
 	*m = (struct machine){
 		.console_fd = -1,
+		.given_lock = PTHREAD_MUTEX_INITIALIZER,
 		.vm = { .fd = -1, .kvm_fd = -1, .mem = { .fd = -1 } },
 	};
 	pager_init(&m->pager);

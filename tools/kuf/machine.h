@@ -38,6 +38,8 @@ struct machine {
 	u8 session[16];		/* random, from the boot on */
 	u64 epoch;		/* how often it was offered to another host */
 	struct journal journal;	/* of who owns it */
+	pthread_mutex_t given_lock;	/* its record, from the first offer on, and @lost_since */
+	bool lost_since;	/* pages were lost after the VM was given up */
 	u32 coming;		/* enum machine_coming; atomic: says what others may look at */
 	/* Others may look there as well: where its memory comes from. */
 	const struct stream_source *from;	/* or NULL: not from another host */

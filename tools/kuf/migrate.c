@@ -31,7 +31,9 @@ static int offer_machine(void *vm, u64 epoch)
 	bool vacant = m->journal.record.owner == JOURNAL_VACANT;
 	int err;
 
+	pthread_mutex_lock(&m->given_lock);
 	err = journal_write(&m->journal, m->session, epoch, vacant ? JOURNAL_VACANT : JOURNAL_HERE);
+	pthread_mutex_unlock(&m->given_lock);
 	if (!err)
 		m->epoch = epoch;
 	return err;
@@ -46,6 +48,26 @@ static bool memory_is_in_file(struct machine *m)
 	return m->vm.mem.path && (!report.armed_ns || report.populated_ns);
 }
 
+/*
+ * Neither the state nor the file tells of pages that are lost after the VM was given up:
+ * who would go on with the file would take what is there for their content.
+ */
+int migrate_lost(struct machine *m)
+{
+	struct journal_given given;
+	int err = 0;
+
+	pthread_mutex_lock(&m->given_lock);
+	m->lost_since = true;
+	given = m->journal.record.given;
+	if (m->journal.record.owner == JOURNAL_GIVEN_UP && given.mem_file) {
+		given.mem_file = 0;
+		err = journal_give_up(&m->journal, m->session, m->journal.record.epoch, &given);
+	}
+	pthread_mutex_unlock(&m->given_lock);
+	return err;
+}
+
 static int record_given_up(struct machine *m, u64 epoch, const u8 *token)
 {
 	enum journal_owner before = m->journal.record.owner;
@@ -53,11 +75,13 @@ static int record_given_up(struct machine *m, u64 epoch, const u8 *token)
 	int err;
 
 	memcpy(given.token, token, sizeof(given.token));
-	given.mem_file = memory_is_in_file(m) ? m->vm.mem.file : 0;
+	pthread_mutex_lock(&m->given_lock);
+	given.mem_file = memory_is_in_file(m) && !m->lost_since ? m->vm.mem.file : 0;
 	err = journal_give_up(&m->journal, m->session, epoch, &given);
 	/* Should this fail, too, nobody starts this VM from what is recorded. */
 	if (err)
 		journal_write(&m->journal, m->session, epoch, before);
+	pthread_mutex_unlock(&m->given_lock);
 	return err;
 }
 
@@ -92,13 +116,18 @@ static void resume_machine(void *vm)
 /* Its memory may itself be absent still, if it came from elsewhere. */
 static int map_memory(void *opaque, u64 gpa, u64 len, void **ptr)
 {
-	return dma_map(opaque, gpa, len, false, ptr);
+	struct machine *m = opaque;
+
+	return dma_map(&m->vm, gpa, len, false, ptr);
 }
 
 /* The VM does not run here any more, so that no more can be done about it. */
 static void lost_memory(void *opaque, const void *ptr)
 {
-	vm_lost(opaque, ptr);
+	struct machine *m = opaque;
+
+	migrate_lost(m);
+	vm_lost(&m->vm, ptr);
 }
 
 static u64 ms(u64 from, u64 to)
@@ -142,8 +171,11 @@ int migrate_to_another(struct machine *m, struct outgoing *o, const char *revoke
 		return kuf_error(-EINVAL, "--revoke=JOURNAL is needed: who has the VM may run it");
 	if (!o->vacant) {
 		err = journal_revoke(revoke, &m->journal, m->session, o->epoch + 1);
-		if (!err)
-			err = journal_write(&m->journal, m->session, o->epoch + 1, JOURNAL_VACANT);
+		if (err)
+			return err;
+		pthread_mutex_lock(&m->given_lock);
+		err = journal_write(&m->journal, m->session, o->epoch + 1, JOURNAL_VACANT);
+		pthread_mutex_unlock(&m->given_lock);
 		if (err)
 			return err;
 		outgoing_vacate(o);
@@ -172,7 +204,7 @@ int migrate_send(struct machine *m, struct outgoing *o, const struct net_address
 	o->origin.mem = &m->vm.mem;
 	o->origin.map = map_memory;
 	o->origin.lost = lost_memory;
-	o->origin.opaque = &m->vm;
+	o->origin.opaque = m;
 	err = outgoing_run(o, to);
 	report(o);
 	if (!err && o->origin.done.kind == PROTO_DONE_ENDED)

@@ -17,6 +17,12 @@ int migrate_send(struct machine *m, struct outgoing *o, const struct net_address
 int migrate_recover(struct outgoing *o, const struct net_address *to);
 
 /*
+ * Before a page of a VM that was given up is poisoned: recorded durably, so that nobody goes
+ * on from files that do not tell.  -errno after a message.  Any thread.
+ */
+int migrate_lost(struct machine *m);
+
+/*
  * The same to another destination, as outgoing_to_another(): @revoke: the journal of the
  * one that it was given to, "": that was revoked before.
  */

@@ -132,10 +132,10 @@ static void *be_source(void *arg)
 
 static int receive(void)
 {
-	char *argv[] = { "recv", "--listen=" LISTEN, "--journal=" JOURNAL_B, NULL };
+	char *const argv[] = { "recv", "--listen=" LISTEN, "--journal=" JOURNAL_B, NULL };
 
 	optind = 0;
-	return cmd_recv(3, argv);
+	return cmd_recv(3, (char **)argv);
 }
 
 static const struct arrival {

@@ -19,6 +19,7 @@
 
 #define DISK		"/tmp/kuf-handover-disk"
 #define JOURNAL		"/tmp/kuf-handover-journal"
+#define MEMORY		"/tmp/kuf-handover-memory"
 #define NOBODY		"unix:/tmp/kuf-handover-nobody"
 
 int kuf_error(int err, const char *fmt, ...)
@@ -140,6 +141,34 @@ static void test_vacant(void)
 	end();
 }
 
+/* The memory is in a file, and then some of it is lost. */
+static void test_lost(void)
+{
+	struct journal j;
+	bool ok = begin() && !mem_create_file(&machine.vm.mem, MEMORY, MIN_MEM) &&
+		  !out.ops->give_up(&machine, 8, token);
+
+	ok = ok && !journal_read(&j, JOURNAL) && !journal_may_serve(&j) &&
+	     j.record.given.mem_file;
+	ktap_result(ok, "in-a-file");
+	journal_fails = -ENOSPC;
+	ktap_result(ok && migrate_lost(&machine) == -ENOSPC, "loss-not-recorded");
+	journal_fails = 0;
+	ok = ok && !journal_give_up(&machine.journal, machine.session, 8, &j.record.given);
+	out.origin.lost(out.origin.opaque, machine.vm.mem.area);
+	ok = ok && !journal_read(&j, JOURNAL) && j.record.owner == JOURNAL_GIVEN_UP &&
+	     j.record.epoch == 8 && !memcmp(j.record.given.token, token, sizeof(token)) &&
+	     journal_may_serve(&j) == -EINVAL;
+	ktap_result(ok, "lost-since");
+	/* Nor for another one. */
+	ok = ok && !journal_write(&machine.journal, machine.session, 8, JOURNAL_VACANT) &&
+	     !out.ops->give_up(&machine, 9, token) && !journal_read(&j, JOURNAL) &&
+	     j.record.epoch == 9 && journal_may_serve(&j) == -EINVAL;
+	ktap_result(ok, "lost-and-given-again");
+	mem_destroy(&machine.vm.mem);
+	end();
+}
+
 static void *stop_later(void *arg)
 {
 	usleep(1500000);
@@ -169,10 +198,11 @@ static void test_timeout(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(7);
+	ktap_plan(11);
 	test_give_up();
 	test_not_given_up();
 	test_vacant();
+	test_lost();
 	test_timeout();
 	return ktap_end();
 }

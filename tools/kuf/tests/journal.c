@@ -213,7 +213,7 @@ static void test_own(void)
 	ok = !journal_open(&j, FILE_NAME) && !journal_write(&j, mine, 5, JOURNAL_GIVEN_UP);
 	said[0] = '\0';
 	ok = ok && journal_revoke("/tmp/../" FILE_NAME, &j, mine, 5) == -EBUSY &&
-	     strstr(said, "is the journal of the source");
+	     strstr(said, "is the source's own journal");
 	if (!fork())
 		_exit(journal_open(&other, FILE_NAME) == -EBUSY);
 	locked = wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 1;
@@ -234,7 +234,7 @@ static void test_given(void)
 		    !memcmp(&j.record.given, &given, sizeof(given)) && !journal_may_serve(&j) &&
 		    journal_may_serve(&none) == -ENOENT && journal_may_serve(&here) &&
 		    strstr(said, "was not given up here: kuf restore") &&
-		    journal_may_serve(&nothing) && strstr(said, "no file had all"), "given up");
+		    journal_may_serve(&nothing) && strstr(said, "no file has all"), "given up");
 }
 
 int main(void)

@@ -3,6 +3,7 @@
  * Where others connect, when there is no room for them: nobody is closed twice, nobody waits
  * with all of a CPU, and who came is taken in later.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ void kuf_say(const char *fmt, ...)
 
 static unsigned int no_room, tries, no_memory, closed_twice;
 
-int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+typeof(accept4) __real_accept4;
 
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
 {
@@ -41,7 +42,7 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
 	return -1;
 }
 
-void *__real_malloc(size_t size);
+typeof(malloc) __real_malloc;
 
 /* For what is as large as the buffers of a connection. */
 void *__wrap_malloc(size_t size)
@@ -51,7 +52,7 @@ void *__wrap_malloc(size_t size)
 	return __real_malloc(size);
 }
 
-int __real_close(int fd);
+typeof(close) __real_close;
 
 int __wrap_close(int fd)
 {
