@@ -27,6 +27,19 @@ int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
 	return 0;
 }
 
+int dma_try_map(struct vm *vm, u64 gpa, u64 len, void **ptr)
+{
+	int64_t offset = len ? mem_offset(&vm->mem, gpa, len) : -1;
+	int err;
+
+	if (offset < 0)
+		return -EFAULT;
+	err = vm->pager ? pager_try_access(vm->pager, gpa, len) : 0;
+	if (!err)
+		*ptr = vm->mem.area + offset;
+	return err;
+}
+
 int dma_read_page(struct vm *vm, u64 gpa, void *to)
 {
 	void *from;

@@ -14,6 +14,9 @@ struct vm;
  */
 int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr);
 
+/* The same for reading, but does not wait.  -EAGAIN: a page is absent, and was asked for. */
+int dma_try_map(struct vm *vm, u64 gpa, u64 len, void **ptr);
+
 /*
  * One page, to @to.  -EHWPOISON: it is poisoned; if the host's memory is found to be broken
  * it is from then on.

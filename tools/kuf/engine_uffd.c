@@ -9,14 +9,17 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bell.h"
 #include "engine_uffd.h"
 #include "guard.h"
 #include "pager.h"
+#include "pageset.h"
 #include "poison.h"
 #include "vm.h"
 
@@ -39,7 +42,11 @@ struct engine_uffd {
 	u64 nr_pages;
 	u64 nr_never;		/* poisoned from the beginning on */
 
-	/* The thread's alone. */
+	/* What is needed by threads that do not wait for it; they ring. */
+	struct pageset wanted;
+	int bell;
+
+	/* The thread's alone; others may look at @pages. */
 	u8 *pages;
 	u64 next;		/* to fetch ahead, if that is wanted */
 	unsigned int nr_ahead;	/* requested, and not here yet */
@@ -103,16 +110,10 @@ static int ask_needs(struct engine_uffd *e)
 	return err == -EAGAIN ? 0 : err;
 }
 
-static void fault(struct engine_uffd *e, u64 address)
+static void need(struct engine_uffd *e, u64 page)
 {
-	u64 page = (address - (uintptr_t)e->vm->mem.area) / PAGE_SIZE;
-
-	count(&e->counts.events, 1);
 	switch (e->pages[page]) {
 	case PRESENT:
-		count(&e->counts.repeated, 1);
-		wake(e, page);
-		return;
 	case NEEDED:
 		return;
 	case REQUESTED:
@@ -123,6 +124,33 @@ static void fault(struct engine_uffd *e, u64 address)
 	e->pending[page % PENDING].page = page;
 	e->pending[page % PENDING].since_ns = pager_now();
 	e->needs[e->nr_needs++] = page;
+}
+
+static void fault(struct engine_uffd *e, u64 address)
+{
+	u64 page = (address - (uintptr_t)e->vm->mem.area) / PAGE_SIZE;
+
+	count(&e->counts.events, 1);
+	if (e->pages[page] == PRESENT) {
+		count(&e->counts.repeated, 1);
+		wake(e, page);
+	}
+	need(e, page);
+}
+
+/* What there is no room for now is found when there is. */
+static void take_wanted(struct engine_uffd *e)
+{
+	u64 page = 0, nr, rings;
+
+	/* First this: what is added later rings again. */
+	if (read(e->bell, &rings, sizeof(rings)) < 0 && errno != EAGAIN)
+		kuf_error(-errno, "eventfd");
+	while (READ_ONCE(e->wanted.count) && e->nr_needs + EVENTS <= NEEDS &&
+	       pageset_next(&e->wanted, &page, &nr)) {
+		pageset_remove(&e->wanted, page);
+		need(e, page);
+	}
 }
 
 static int read_faults(struct engine_uffd *e)
@@ -218,7 +246,7 @@ static int fill(struct engine_uffd *e, u64 page, const void *data)
 		e->nr_ahead -= e->pages[page] == REQUESTED;
 		count(&e->counts.background, 1);
 	}
-	e->pages[page] = PRESENT;
+	__atomic_store_n(&e->pages[page], PRESENT, __ATOMIC_RELEASE);
 	count(&e->counts.present, 1);
 	return 0;
 }
@@ -289,6 +317,7 @@ static int round_of(struct pager *p, struct engine_uffd *e)
 	int i, err;
 
 	err = read_faults(e);
+	take_wanted(e);
 	if (!err)
 		err = ask_needs(e);
 	for (i = 0; !err && i < BUDGET; i++)
@@ -312,6 +341,7 @@ static int serve(struct pager *p, struct engine_uffd *e, int stop)
 	struct pollfd fds[MAX_FDS] = {
 		{ .fd = stop, .events = POLLIN },
 		{ .fd = e->fd, .events = POLLIN },
+		{ .fd = e->bell, .events = POLLIN },
 	};
 	unsigned int used = 0;
 	int timeout_ms, err;
@@ -325,10 +355,10 @@ static int serve(struct pager *p, struct engine_uffd *e, int stop)
 		timeout_ms = -1;
 		used = 0;
 		if (e->ops->pollfds)
-			err = e->ops->pollfds(e->source, fds + 2, MAX_FDS - 2, &used, &timeout_ms);
+			err = e->ops->pollfds(e->source, fds + 3, MAX_FDS - 3, &used, &timeout_ms);
 		if (err)
 			return kuf_error(err, "the pager's file descriptors");
-		if (poll(fds, 2 + used, timeout_ms) < 0 && errno != EINTR)
+		if (poll(fds, 3 + used, timeout_ms) < 0 && errno != EINTR)
 			return kuf_error(-errno, "poll of userfaultfd");
 		if (fds[0].revents)
 			return 0;
@@ -428,8 +458,15 @@ int engine_uffd_start(struct pager *p)
 	e->source = p->config.source;
 	e->nr_pages = p->nr_pages;
 	p->uffd = e;
+	e->fd = -1;
+	e->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->pages = calloc(e->nr_pages, 1);
-	e->fd = e->pages ? open_uffd() : kuf_error(-ENOMEM, "no memory");
+	if (e->bell < 0 || !e->pages)
+		return kuf_error(-ENOMEM, "no memory, or no eventfd");
+	err = pageset_make(&e->wanted, e->nr_pages);
+	if (err)
+		return err;
+	e->fd = open_uffd();
 	if (e->fd < 0)
 		return e->fd;
 	err = drop_memory(&p->vm->mem);
@@ -469,6 +506,26 @@ int engine_uffd_access(struct pager *p, u64 gpa, u64 len)
 	return __atomic_load_n(&p->cancelled, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
 }
 
+int engine_uffd_try_access(struct pager *p, u64 gpa, u64 len)
+{
+	u64 page = mem_offset(&p->vm->mem, gpa, len) / PAGE_SIZE, nr = len / PAGE_SIZE;
+	struct engine_uffd *e = p->uffd;
+	bool absent = false;
+
+	if (__atomic_load_n(&p->cancelled, __ATOMIC_ACQUIRE))
+		return -ECANCELED;
+	for (; nr; nr--, page++) {
+		if (__atomic_load_n(&e->pages[page], __ATOMIC_ACQUIRE) == PRESENT)
+			continue;
+		pageset_add(&e->wanted, page);
+		absent = true;
+	}
+	if (!absent)
+		return engine_uffd_access(p, gpa, len);
+	bell_ring(e->bell);
+	return -EAGAIN;
+}
+
 void engine_uffd_cancel(struct pager *p)
 {
 	struct uffdio_range range;
@@ -499,6 +556,9 @@ void engine_uffd_release(struct pager *p)
 		return;
 	if (p->uffd->fd >= 0)
 		close(p->uffd->fd);
+	if (p->uffd->bell >= 0)
+		close(p->uffd->bell);
+	pageset_free(&p->uffd->wanted);
 	free(p->uffd->pages);
 	free(p->uffd);
 	p->uffd = NULL;

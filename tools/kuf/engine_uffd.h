@@ -22,6 +22,8 @@ int engine_uffd_start(struct pager *p);
  * the VM ends.  Any thread.
  */
 int engine_uffd_access(struct pager *p, u64 gpa, u64 len);
+/* The same for whole pages, but does not wait: -EAGAIN: one is absent, and is asked for. */
+int engine_uffd_try_access(struct pager *p, u64 gpa, u64 len);
 /*
  * If nobody serves any more: lets go of those who wait.  They find zeroes, so only
  * once that does no harm: vCPUs were told to leave the guest.

@@ -113,12 +113,12 @@ static void resume_machine(void *vm)
 	machine_resume(vm);
 }
 
-/* Its memory may itself be absent still, if it came from elsewhere. */
+/* Its memory may itself be absent still, if it came from elsewhere: others do not wait. */
 static int map_memory(void *opaque, u64 gpa, u64 len, void **ptr)
 {
 	struct machine *m = opaque;
 
-	return dma_map(&m->vm, gpa, len, false, ptr);
+	return dma_try_map(&m->vm, gpa, len, ptr);
 }
 
 /* The VM does not run here any more, so that no more can be done about it. */

@@ -12,14 +12,16 @@
 
 #include "bell.h"
 #include "crc32c.h"
-#include "guard.h"
 #include "maps.h"
-#include "origin.h"
+#include "origin_read.h"
 
 /* After the other connection ended: how long the main one may say why. */
 #define LAST_WORDS_MS	2000
 /* What may be sent at once when there is a limit. */
 #define BURST		(2 * PROTO_PAGES * PAGE_SIZE)
+/* How soon what is absent here, too, is looked for again. */
+#define PAUSE_MIN_NS	1000000
+#define PAUSE_MAX_NS	32000000
 
 struct wish {
 	u64 gpa, len;
@@ -35,16 +37,12 @@ struct server {
 	u8 pages[PROTO_PAGES][PAGE_SIZE];	/* copies */
 	struct wish queue[ORIGIN_QUEUE];	/* a ring */
 	u32 first, nr;
+	struct wish parked[ORIGIN_QUEUE];	/* absent here as well, until @look_ns */
+	u32 nr_parked;
+	u64 look_ns, pause_ns;
 	u64 budget, budget_ns;	/* bytes, and since when it grows */
 	int err;
 };
-
-static const u8 zeroes[PAGE_SIZE];
-
-static bool is_zero(const u8 *page)
-{
-	return !memcmp(page, zeroes, PAGE_SIZE);
-}
 
 static void count(u64 *counter, u64 n)
 {
@@ -91,14 +89,9 @@ void origin_resume(struct origin *o, struct pageset *absent, struct pageset *poi
 	add_poison(o, poisoned);
 }
 
-static u64 page_of(const struct origin *o, u64 gpa)
-{
-	return mem_offset(o->mem, gpa, PAGE_SIZE) / PAGE_SIZE;
-}
-
 static void sent(struct origin *o, u64 gpa, u64 nr)
 {
-	u64 page = page_of(o, gpa);
+	u64 page = origin_page(o, gpa);
 
 	while (nr--)
 		pageset_remove(&o->absent, page++);
@@ -147,65 +140,31 @@ static int reply_pages(struct server *v, const struct wish *w, const u8 *pages, 
 	return stream_put(v->s, PROTO_PAGE, 0, iov, 3);
 }
 
-/* How many of the pages from @page on are poisoned, or are not. */
-static u64 run_of(const struct origin *o, u64 page, u64 nr, bool poisoned)
+/*
+ * The beginning of @w is absent here, too: what else is asked for does not wait for it.
+ * How many pages that is.
+ */
+static int park(struct server *v, const struct wish *w)
 {
-	u64 n = 0;
+	struct wish *p = &v->parked[v->nr_parked++];
 
-	while (n < nr && pageset_has(&o->poisoned, page + n) == poisoned)
-		n++;
-	return n;
+	if (v->nr_parked == 1)
+		v->look_ns = stream_now_ns() + v->pause_ns;
+	*p = *w;
+	/* If there is room for the rest of @w besides. */
+	if (v->nr + v->nr_parked <= ORIGIN_QUEUE)
+		p->len = PAGE_SIZE;
+	return p->len / PAGE_SIZE;
 }
 
-/* Where *nr pages from @gpa on are; fewer if one of these is lost, -EHWPOISON if the first. */
-static int find(struct origin *o, u64 gpa, u64 *nr, void **p)
+static void look_again(struct server *v)
 {
-	u64 page = page_of(o, gpa);
-	int err;
+	u32 i;
 
-	*nr = run_of(o, page, *nr, false);
-	if (!*nr)
-		return -EHWPOISON;
-	err = o->map(o->opaque, gpa, *nr * PAGE_SIZE, p);
-	if (err == -EHWPOISON && *nr > 1) {
-		*nr = 1;
-		err = o->map(o->opaque, gpa, PAGE_SIZE, p);
-	}
-	if (err == -EHWPOISON)
-		pageset_add(&o->poisoned, page);
-	return err;
-}
-
-/* One page that is at @p, to @to; -EHWPOISON: it is found to be broken. */
-static int copy(struct origin *o, u64 gpa, const void *p, u8 *to)
-{
-	int err = guard_copy(to, p, PAGE_SIZE);
-
-	if (err && o->lost)
-		o->lost(o->opaque, p);
-	if (err)
-		pageset_add(&o->poisoned, page_of(o, gpa));
-	return err;
-}
-
-/* The pages from @gpa on that are alike, zeroes or not, up to @nr: how many; -errno: none. */
-static int read_alike(struct server *v, u64 gpa, u64 nr)
-{
-	u32 n;
-	void *p;
-	int err;
-
-	err = find(v->o, gpa, &nr, &p);
-	if (err)
-		return err;
-	for (n = 0; n < nr; n++) {
-		err = copy(v->o, gpa + n * PAGE_SIZE, (u8 *)p + n * PAGE_SIZE, v->pages[n]);
-		if (err && !n)
-			return err;
-		if (err || is_zero(v->pages[n]) != is_zero(v->pages[0]))
-			break;
-	}
-	return n;
+	for (i = 0; i < v->nr_parked; i++)
+		v->queue[(v->first + v->nr++) % ORIGIN_QUEUE] = v->parked[i];
+	v->nr_parked = 0;
+	v->pause_ns = 2 * v->pause_ns < PAUSE_MAX_NS ? 2 * v->pause_ns : PAUSE_MAX_NS;
 }
 
 /* A frame for the beginning of the oldest wish; there is room for it. */
@@ -215,12 +174,20 @@ static int reply(struct server *v)
 	u64 nr = w->len / PAGE_SIZE;
 	int n, err;
 
-	n = read_alike(v, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES);
-	if (n < 0) {
+	n = origin_read(v->o, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES, v->pages);
+	/* This side ends, which is no news of the page. */
+	if (n == -ECANCELED)
+		return n;
+	if (n > 0)
+		v->pause_ns = PAUSE_MIN_NS;
+	if (n == -EAGAIN) {
+		n = park(v, w);
+		err = 0;
+	} else if (n < 0) {
 		err = n;
-		n = err == -EHWPOISON ? run_of(v->o, page_of(v->o, w->gpa), nr, true) : nr;
+		n = err == -EHWPOISON ? origin_lost_run(v->o, w->gpa, nr) : nr;
 		err = reply_failed(v, w, n, err);
-	} else if (is_zero(v->pages[0])) {
+	} else if (origin_is_zero(v->pages[0])) {
 		err = reply_zero(v, w, n);
 	} else {
 		err = reply_pages(v, w, v->pages[0], n);
@@ -246,7 +213,7 @@ static void grow_budget(struct server *v, u64 now)
 }
 
 /* When the next reply is to be made: 0: now; ~0: nothing is asked for. */
-static u64 next_due(struct server *v, u64 now)
+static u64 queue_due(struct server *v, u64 now)
 {
 	if (!v->nr)
 		return ~0ull;
@@ -258,6 +225,21 @@ static u64 next_due(struct server *v, u64 now)
 	if (v->budget >= PROTO_PAGES * PAGE_SIZE)
 		return 0;
 	return now + (PROTO_PAGES * PAGE_SIZE - v->budget) * 1e9 / v->o->bandwidth + 1;
+}
+
+static u64 next_due(struct server *v, u64 now)
+{
+	u64 due;
+
+	if (v->nr_parked && v->look_ns <= now)
+		look_again(v);
+	due = queue_due(v, now);
+	return v->nr_parked && v->look_ns < due ? v->look_ns : due;
+}
+
+static bool has_room(const struct server *v)
+{
+	return v->nr + v->nr_parked + PROTO_RANGES <= ORIGIN_QUEUE;
 }
 
 static int take_request(struct server *v, const struct stream_frame *f)
@@ -280,31 +262,6 @@ static int take_request(struct server *v, const struct stream_frame *f)
 			(struct wish){ range.gpa, range.len, due };
 	}
 	count(&v->o->counts.requests[v->urgent], i);
-	return 0;
-}
-
-/* Of all memory, as the destination must have it, but what is lost. */
-static int digest(struct origin *o, u8 *page, u64 *sum)
-{
-	u32 zero = crc32c(0, zeroes, PAGE_SIZE);
-	u64 at, gpa, nr;
-	void *p;
-	int err;
-
-	*sum = 0;
-	for (at = 0; at < o->mem->size; at += PAGE_SIZE) {
-		gpa = mem_gpa(o->mem, at);
-		nr = 1;
-		err = find(o, gpa, &nr, &p);
-		if (!err)
-			err = copy(o, gpa, p, page);
-		if (err == -EHWPOISON)
-			continue;
-		if (err)
-			return kuf_error(err, "the page at 0x%llx", (unsigned long long)gpa);
-		*sum += proto_digest(at / PAGE_SIZE,
-				     is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE));
-	}
 	return 0;
 }
 
@@ -335,7 +292,9 @@ static int compare(struct server *v, u64 theirs, u32 *differs)
 	int err;
 
 	add_poison(o, &o->told);
-	err = digest(o, v->pages[0], &ours);
+	err = origin_digest(o, v->pages[0], &ours);
+	if (err == -EAGAIN)
+		return stream_bad(v->s, "a DONE, but pages did not come here yet");
 	if (err)
 		return err;
 	if (o->poisoned.count > o->told.count)
@@ -397,7 +356,7 @@ static int receive(struct server *v)
 	struct stream_frame f;
 	int r;
 
-	while (!v->over && v->nr + PROTO_RANGES <= ORIGIN_QUEUE) {
+	while (!v->over && has_room(v)) {
 		r = stream_next(v->s, &f);
 		if (r > 0)
 			r = handle(v, &f);
@@ -452,7 +411,7 @@ static int wait_for_work(struct server *v, u64 due, int cancel)
 	};
 	struct timespec ts;
 
-	if (!v->over && v->nr + PROTO_RANGES <= ORIGIN_QUEUE)
+	if (!v->over && has_room(v))
 		fds[0].events |= POLLIN;
 	if (!stream_is_flushed(v->s))
 		fds[0].events |= POLLOUT;
@@ -542,8 +501,9 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 		err = kuf_error(-errno, "eventfd");
 		goto out;
 	}
-	*m = (struct server){ .o = o, .s = main, .budget_ns = stream_now_ns() };
-	*u = (struct server){ .o = o, .s = urgent, .urgent = true };
+	*m = (struct server){ .o = o, .s = main, .budget_ns = stream_now_ns(),
+			      .pause_ns = PAUSE_MIN_NS };
+	*u = (struct server){ .o = o, .s = urgent, .urgent = true, .pause_ns = PAUSE_MIN_NS };
 	err = -pthread_create(&thread, NULL, serve_urgent, u);
 	if (err) {
 		kuf_error(err, "a thread for urgent pages");
@@ -552,8 +512,8 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 	err = serve(m, cancel);
 	bell_ring(o->stop);
 	pthread_join(thread, NULL);
-	/* What came there cannot be right: there is nothing to wait for. */
-	if (u->err == -EBADMSG && !m->over)
+	/* What came there cannot be right, or this side ends: there is nothing to wait for. */
+	if ((u->err == -EBADMSG || u->err == -ECANCELED) && !m->over)
 		err = u->err;
 	if (!err && !m->over)
 		err = last_words(m);

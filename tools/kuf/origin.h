@@ -27,7 +27,11 @@ struct origin_counts {
 struct origin {
 	/* Only its size, and where it is for the guest. */
 	const struct mem *mem;
-	/* Where [gpa, gpa + len) is, which may wait; -EHWPOISON: lost; -errno.  Any thread. */
+	/*
+	 * Where [gpa, gpa + len) is, without waiting.  -EAGAIN: it is absent here, too, and is
+	 * on its way, or will be; -EHWPOISON: lost; -ECANCELED: this side ends; -errno.  Any
+	 * thread.
+	 */
 	int (*map)(void *opaque, u64 gpa, u64 len, void **ptr);
 	/* The page at @ptr was found to be broken; or NULL.  Any thread. */
 	void (*lost)(void *opaque, const void *ptr);

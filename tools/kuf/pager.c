@@ -339,9 +339,9 @@ void pager_cancel(struct pager *p)
 	engine_uffd_cancel(p);
 }
 
-int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
+/* As libkuf sees it. */
+static int access_pages(struct pager *p, u64 gpa, u64 len, u32 flags, int64_t timeout_ns)
 {
-	u32 flags = write ? KUF_ACCESS_WRITE : 0;
 	struct pager_waiter w;
 	int err;
 
@@ -350,7 +350,7 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 		do {
 			err = p->poison ? kuf_access(p->poison, gpa, len, flags, -1, NULL) : 0;
 		} while (err == -EINTR);
-		return err || !p->uffd ? err : engine_uffd_access(p, gpa, len);
+		return err;
 	}
 	err = begin_wait(p, &w);
 	if (err)
@@ -358,12 +358,28 @@ int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
 	if (p->config.mode == PAGER_EXIT)
 		flags |= KUF_ACCESS_SERVE;
 	do {
-		err = kuf_access(p->k, gpa, len, flags, -1, &w.waiter);
+		err = kuf_access(p->k, gpa, len, flags, timeout_ns, &w.waiter);
 	} while (err == -EINTR);
 	end_wait(p, &w);
 	if (p->config.mode == PAGER_EXIT)
 		pager_note_progress(p, p->k);
 	return err;
+}
+
+int pager_access(struct pager *p, u64 gpa, u64 len, bool write)
+{
+	int err = access_pages(p, gpa, len, write ? KUF_ACCESS_WRITE : 0, -1);
+
+	return err || !p->uffd ? err : engine_uffd_access(p, gpa, len);
+}
+
+int pager_try_access(struct pager *p, u64 gpa, u64 len)
+{
+	int err = access_pages(p, gpa, len, 0, 0);
+
+	if (err == -ETIMEDOUT)
+		return -EAGAIN;
+	return err || !p->uffd ? err : engine_uffd_try_access(p, gpa, len);
 }
 
 bool pager_is_present(struct pager *p, u64 gpa)

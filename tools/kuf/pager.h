@@ -14,7 +14,7 @@
  * it content.
  *
  * Threads.  The one that makes the machine calls everything here, apart from
- * pager_access() and pager_vcpu_exit(), which any thread may call until pager_stop(),
+ * pager_access() and the like, which any thread may call until pager_stop(),
  * and pager_report(), which any thread may call until pager_release().  What serves
  * pages (server.h) is one thread, here or in the other process.
  */
@@ -82,6 +82,8 @@ int pager_start(struct pager *p, struct vm *vm, const struct pager_config *confi
  * -EHWPOISON: one of them is poisoned.
  */
 int pager_access(struct pager *p, u64 gpa, u64 len, bool write);
+/* For reading, without waiting.  -EAGAIN: one of them is absent, and was asked for. */
+int pager_try_access(struct pager *p, u64 gpa, u64 len);
 /* Without waiting: is the page at @gpa there, or would a look at it bring it? */
 bool pager_is_present(struct pager *p, u64 gpa);
 /*

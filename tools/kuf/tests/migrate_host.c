@@ -238,6 +238,59 @@ static void test_failed_page(void)
 	       world_heard("the source cannot give the page at 0x12c000"), "failed-page", "");
 }
 
+/* It is a middle one, and its own source does not come up with a page: only that one is late. */
+static void test_absent_there(void)
+{
+	bool ok;
+	int i;
+
+	begin((struct world){ .listen = TCP, .policy = KUF_EAGER, .absent_page = 42 });
+	ok = !world_start(&world) && world_touch(&world, 42, 100) == -ETIMEDOUT &&
+	     !world_touch(&world, 41, 20000) && !world_touch(&world, 43, 20000);
+	for (i = 0; ok && i < 4000 && world_present(&world) < WORLD_PAGES - 1; i++)
+		usleep(5000);
+	ok = ok && world_present(&world) == WORLD_PAGES - 1 &&
+	     world_touch(&world, 42, 50) == -ETIMEDOUT;
+	__atomic_store_n(&world.absent_page, 0, __ATOMIC_RELAXED);
+	ok = ok && !world_touch(&world, 42, 20000);
+	world_wait(&world, 30000);
+	ok = ok && !world_wrong(&world) && world.ss.end == STREAM_SOURCE_COMPLETE;
+	ok &= !world_end(&world);
+	report(ok && !world.out.origin.counts.failed, "absent-there", "");
+}
+
+/* Whoever claims to have what is not even there is not believed. */
+static void test_done_early(void)
+{
+	bool ok;
+
+	begin((struct world){ .listen = TCP, .policy = KUF_EAGER, .absent_page = 42 });
+	ok = !world_start(&world) &&
+	     !kuf_install_zero(world.k, 0, 42 * PAGE_SIZE, PAGE_SIZE, NULL);
+	world_wait(&world, 30000);
+	world_end(&world);
+	report(ok && world.source_err == -EBADMSG && !world.resumed &&
+	       world_heard("a DONE, but pages did not come here yet"), "done-early", "");
+}
+
+/* It ends while it looks for a page: that is a cut, and no news of the page. */
+static void test_source_ends(enum kuf_policy_kind policy, const char *kind)
+{
+	int touched;
+	bool ok;
+
+	begin((struct world){ .listen = TCP, .policy = policy, .bad_page = 300,
+			      .bad_error = -ECANCELED });
+	ok = !world_start(&world);
+	touched = ok ? world_touch(&world, 300, 20000) : 0;
+	world_wait(&world, 5000);
+	world_end(&world);
+	report(touched == -ETIMEDOUT && !world.service_err && !world.resumed &&
+	       world.source_err == -ECANCELED && world.ss.end == STREAM_SOURCE_CUT &&
+	       world_heard("the source of the VM is gone") &&
+	       !world_heard("cannot give the page"), "source-ends", kind);
+}
+
 /* Somebody still writes to the source's memory. */
 static void test_digest(void)
 {
@@ -410,7 +463,7 @@ static void test_addresses(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(21);
+	ktap_plan(25);
 	test_addresses();
 	test_all(TCP, "tcp");
 	test_all("tcp:[::1]:0", "tcp6");
@@ -426,6 +479,10 @@ int main(void)
 	test_cut(false);
 	test_cut(true);
 	test_failed_page();
+	test_absent_there();
+	test_done_early();
+	test_source_ends(KUF_LAZY, "urgent");
+	test_source_ends(KUF_EAGER, "main");
 	test_digest();
 	test_break(BREAK_EARLY_CLEAR, -EBADMSG, "was let go before its content came");
 	test_break(BREAK_FLIP, -EBADMSG, "is not in memory as it was sent (CRC32C)");

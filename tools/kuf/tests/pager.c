@@ -397,6 +397,29 @@ static void test_uffd_damaged(void)
 	ktap_result(ok, "uffd-damaged");
 }
 
+/* Who does not wait is told so, and gets it later on. */
+static void test_uffd_try(void)
+{
+	static u64 page = 77;
+	bool ok;
+	int i, err = -EAGAIN;
+
+	ok = !start(MEM_SHMEM, KUF_LAZY, image_ops(&image), &image) &&
+	     pager_try_access(&pager, page * PAGE_SIZE, 2 * PAGE_SIZE) == -EAGAIN;
+	for (i = 0; ok && i < 6000 && err == -EAGAIN; i++) {
+		usleep(1000);
+		err = pager_try_access(&pager, page * PAGE_SIZE, 2 * PAGE_SIZE);
+	}
+	ok = ok && !err && page_is(page, vm.mem.area + page * PAGE_SIZE) &&
+	     page_is(page + 1, vm.mem.area + (page + 1) * PAGE_SIZE);
+	pager_cancel(&pager);
+	ok = ok && pager_try_access(&pager, page * PAGE_SIZE, PAGE_SIZE) == -ECANCELED &&
+	     pager_try_access(&pager, 500 * PAGE_SIZE, PAGE_SIZE) == -ECANCELED;
+	ok = !pager_stop(&pager) && ok;
+	end();
+	ktap_result(ok, "uffd-try");
+}
+
 static void test_uffd_refused(void)
 {
 	bool ok = start(MEM_ANON, KUF_RECORDED, image_ops(&image), &image) == -EOPNOTSUPP &&
@@ -412,7 +435,7 @@ int main(void)
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	make_image();
-	ktap_plan(6 + (fd < 0 ? 0 : 8));
+	ktap_plan(6 + (fd < 0 ? 0 : 9));
 	test_image();
 	test_image_short();
 	test_recording();
@@ -428,6 +451,7 @@ int main(void)
 	test_uffd(MEM_ANON, KUF_EAGER, true);
 	test_uffd_populated();
 	test_uffd_damaged();
+	test_uffd_try();
 	test_uffd_refused();
 	return ktap_end();
 }

@@ -155,7 +155,10 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 		return -EFAULT;
 	if (w->bad_page && gpa / PAGE_SIZE <= w->bad_page &&
 	    w->bad_page < (gpa + len) / PAGE_SIZE)
-		return -EIO;
+		return w->bad_error ?: -EIO;
+	if (READ_ONCE(w->absent_page) && gpa / PAGE_SIZE <= w->absent_page &&
+	    w->absent_page < (gpa + len) / PAGE_SIZE)
+		return -EAGAIN;
 	if (READ_ONCE(w->lost_page) && gpa / PAGE_SIZE <= w->lost_page &&
 	    w->lost_page < (gpa + len) / PAGE_SIZE)
 		return -EHWPOISON;

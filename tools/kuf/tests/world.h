@@ -55,6 +55,8 @@ struct world {
 	unsigned int recovers;
 	const char *recover_at;
 	u64 bad_page;		/* that the source cannot read, if not 0 */
+	int bad_error;		/* 0: -EIO */
+	u64 absent_page;	/* at the source, too, until it is 0 */
 	u64 lost_page;		/* is poisoned at the source, if not 0; may be set later on */
 	unsigned int found;	/* how often a page was told to be broken */
 	/* The destination's context is there, and nothing has come. */

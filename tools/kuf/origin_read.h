@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef KUF_ORIGIN_READ_H
+#define KUF_ORIGIN_READ_H
+
+#include "origin.h"
+
+/* For the threads that serve.  What is found to be broken is poisoned from then on. */
+
+u64 origin_page(const struct origin *o, u64 gpa);
+bool origin_is_zero(const u8 *page);
+/*
+ * Copies those pages from @gpa on that are alike, zeroes or not, up to @nr: how many;
+ * -errno, as of struct origin's map(): none.
+ */
+int origin_read(struct origin *o, u64 gpa, u64 nr, u8 (*to)[PAGE_SIZE]);
+/* How many of the pages from @gpa on are lost. */
+u64 origin_lost_run(const struct origin *o, u64 gpa, u64 nr);
+/*
+ * Of all memory, as the destination must have it, but what is lost.  @page: room for one.
+ * -EAGAIN, -ECANCELED: without a message.
+ */
+int origin_digest(struct origin *o, u8 *page, u64 *sum);
+
+#endif /* KUF_ORIGIN_READ_H */
