@@ -304,13 +304,17 @@ static int poison(struct control *c, const struct control_request *r)
 		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE) && !READ_ONCE(c->outgoing.given_up))
 		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
-	if (r->op == CONTROL_POISON && READ_ONCE(c->outgoing.given_up)) {
-		err = migrate_lost(c->machine);
-		if (err)
-			return err;
+	if (r->op == CONTROL_POISON) {
+		if (READ_ONCE(c->outgoing.given_up)) {
+			err = migrate_lost(c->machine);
+			if (err)
+				return err;
+		}
+		return vm_poison(vm, r->gpa, r->len);
 	}
-	return r->op == CONTROL_POISON ? vm_poison(vm, r->gpa, r->len) :
-					 vm_unpoison(vm, r->gpa, r->len);
+	if (c->machine->from)
+		stream_source_clear(c->machine->from, r->gpa, r->len);
+	return vm_unpoison(vm, r->gpa, r->len);
 }
 
 static void answer(struct control *c, int fd)

@@ -126,16 +126,37 @@ static void need(struct engine_uffd *e, u64 page)
 	e->needs[e->nr_needs++] = page;
 }
 
-static void fault(struct engine_uffd *e, u64 address)
+/* Others came to it before, or it was poisoned, its memory given back, and is zero now. */
+static int fault_again(struct engine_uffd *e, u64 page)
+{
+	struct uffdio_zeropage zero = { .range = {
+		.start = (uintptr_t)e->vm->mem.area + page * PAGE_SIZE,
+		.len = PAGE_SIZE,
+	} };
+
+	count(&e->counts.repeated, 1);
+	while (ioctl(e->fd, UFFDIO_ZEROPAGE, &zero)) {
+		if (errno == EEXIST) {
+			wake(e, page);
+			return 0;
+		}
+		if (errno != EAGAIN)
+			return kuf_error(-errno, "userfaultfd: zeroes at 0x%llx",
+					 (unsigned long long)page_gpa(e, page));
+		zero.zeropage = 0;
+	}
+	return 0;
+}
+
+static int fault(struct engine_uffd *e, u64 address)
 {
 	u64 page = (address - (uintptr_t)e->vm->mem.area) / PAGE_SIZE;
 
 	count(&e->counts.events, 1);
-	if (e->pages[page] == PRESENT) {
-		count(&e->counts.repeated, 1);
-		wake(e, page);
-	}
+	if (e->pages[page] == PRESENT)
+		return fault_again(e, page);
 	need(e, page);
+	return 0;
 }
 
 /* What there is no room for now is found when there is. */
@@ -157,6 +178,7 @@ static int read_faults(struct engine_uffd *e)
 {
 	struct uffd_msg msgs[EVENTS];
 	ssize_t n, i;
+	int err;
 
 	/* What is not read now is read when there is room. */
 	while (e->nr_needs + EVENTS <= NEEDS) {
@@ -167,8 +189,11 @@ static int read_faults(struct engine_uffd *e)
 			return !n || errno == EAGAIN ? 0 : kuf_error(-errno, "userfaultfd");
 		n /= sizeof(msgs[0]);
 		for (i = 0; i < n; i++) {
-			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
-				fault(e, msgs[i].arg.pagefault.address);
+			if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+				continue;
+			err = fault(e, msgs[i].arg.pagefault.address);
+			if (err)
+				return err;
 		}
 		if (n < EVENTS)
 			return 0;

@@ -42,7 +42,7 @@ struct machine {
 	bool lost_since;	/* pages were lost after the VM was given up */
 	u32 coming;		/* enum machine_coming; atomic: says what others may look at */
 	/* Others may look there as well: where its memory comes from. */
-	const struct stream_source *from;	/* or NULL: not from another host */
+	struct stream_source *from;	/* or NULL: not from another host */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 

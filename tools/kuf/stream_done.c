@@ -16,16 +16,17 @@ bool stream_done_is_complete(struct stream_source *ss)
 
 	if (!ss->k)
 		return ss->came.count + ss->nr_never == pages;
-	/* Pages do not become absent again. */
+	/* Pages do not become absent again; those that were cleared do not come. */
 	for (; ss->absent_from < pages; ss->absent_from++) {
 		gpa = mem_gpa(ss->mem, ss->absent_from * PAGE_SIZE);
-		if (kuf_page_state(ss->k, 0, gpa, &state) || KUF_MASK(state) & KUF_MASK_ABSENT)
+		if (kuf_page_state(ss->k, 0, gpa, &state) || 
+		    KUF_MASK(state) & KUF_MASK_ABSENT & ~KUF_MASK(KUF_DISCARDED))
 			return false;
 	}
 	return true;
 }
 
-/* All that is poisoned, in one frame. */
+/* All that is poisoned, or was and did not come, in one frame. */
 static int put_poisoned(struct stream_source *ss, struct pageset *set)
 {
 	struct proto_range ranges[PROTO_MAP_RANGES];
@@ -37,8 +38,9 @@ static int put_poisoned(struct stream_source *ss, struct pageset *set)
 	if (!err && ss->k)
 		err = maps_take(set, ss->k, KUF_MASK(KUF_POISONED), ss->mem);
 	/* Of another engine it is all that did not come. */
-	for (; !err && !ss->k && page < set->size; page++) {
-		if (!pageset_has(&ss->came, page))
+	for (; !err && page < set->size; page++) {
+		if (!pageset_has(&ss->came, page) &&
+		    (!ss->k || pageset_has(&ss->cleared, page)))
 			pageset_add(set, page);
 	}
 	if (err)

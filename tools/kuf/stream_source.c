@@ -37,7 +37,8 @@ int stream_source_init(struct stream_source *ss, const struct mem *mem, struct s
 	pthread_mutex_init(&ss->lock, NULL);
 	ss->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ss->crcs = calloc(nr, sizeof(*ss->crcs));
-	if (ss->bell >= 0 && ss->crcs && !pageset_make(&ss->came, nr))
+	if (ss->bell >= 0 && ss->crcs && !pageset_make(&ss->came, nr) &&
+	    !pageset_make(&ss->cleared, nr))
 		return 0;
 	stream_source_free(ss);
 	return kuf_error(-ENOMEM, "the account of %llu pages", (unsigned long long)nr);
@@ -53,6 +54,7 @@ void stream_source_free(struct stream_source *ss)
 	}
 	free(ss->crcs);
 	pageset_free(&ss->came);
+	pageset_free(&ss->cleared);
 	ss->has_next = false;
 	ss->bell = -1;
 	ss->crcs = NULL;
@@ -143,6 +145,15 @@ void stream_source_replace(struct stream_source *ss, struct stream *main,
 	__atomic_store_n(&ss->has_next, true, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&ss->lock);
 	ring(ss);
+}
+
+void stream_source_clear(struct stream_source *ss, u64 gpa, u64 len)
+{
+	int64_t at = mem_offset(ss->mem, gpa, len);
+	u64 i;
+
+	for (i = 0; at >= 0 && i < len; i += PAGE_SIZE)
+		pageset_add(&ss->cleared, (at + i) / PAGE_SIZE);
 }
 
 static void take_over(struct stream_source *ss)
@@ -246,11 +257,12 @@ static int not_asked(struct stream_side *side, u64 gpa)
 }
 
 /* What the guest can use though its content only comes now is wrong. */
-static bool let_go_early(struct stream_source *ss, u64 gpa)
+static bool let_go_early(struct stream_source *ss, u64 gpa, u64 page)
 {
 	enum kuf_state state;
 
-	return ss->k && !kuf_page_state(ss->k, 0, gpa, &state) && state == KUF_PRESENT;
+	return ss->k && !kuf_page_state(ss->k, 0, gpa, &state) && state == KUF_PRESENT &&
+	       !pageset_has(&ss->cleared, page);
 }
 
 /* To be handed on.  The source's memory stands still: what comes twice is the same. */
@@ -268,7 +280,7 @@ static int record(struct stream_source *ss, struct stream_side *side, u64 gpa, u
 				return wrong(ss, gpa + i * PAGE_SIZE, "comes twice, and differs");
 			continue;
 		}
-		if (let_go_early(ss, gpa + i * PAGE_SIZE))
+		if (let_go_early(ss, gpa + i * PAGE_SIZE, page))
 			return wrong(ss, gpa + i * PAGE_SIZE,
 				     "was let go before its content came");
 		ss->crcs[page] = crc;

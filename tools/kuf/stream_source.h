@@ -54,6 +54,7 @@ struct stream_source {
 	/* Of each page: the CRC32C of what came, if something did. */
 	u32 *crcs;
 	struct pageset came;	/* others may look */
+	struct pageset cleared;	/* usable, and zero, whether or not they come; any thread adds */
 	u64 nr_never;		/* without k: poisoned from the beginning on */
 	u64 absent_from;	/* no page before this one is absent */
 	bool complete;		/* none is; others may read it */
@@ -82,6 +83,11 @@ void stream_source_start(struct stream_source *ss);
  */
 void stream_source_replace(struct stream_source *ss, struct stream *main,
 			   struct stream *urgent);
+/*
+ * Any thread, before it: pages are to be zero, if they are poisoned, and what the origin has
+ * of them does not count any more if it did not come.
+ */
+void stream_source_clear(struct stream_source *ss, u64 gpa, u64 len);
 /*
  * Any thread, with nobody serving any more: the guest ended, and the origin is told,
  * unless it has been told that all is there.  Waits for it, but not for long.

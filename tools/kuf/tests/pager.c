@@ -420,6 +420,37 @@ static void test_uffd_try(void)
 	ktap_result(ok, "uffd-try");
 }
 
+static void *read_word(void *arg)
+{
+	return (void *)*(volatile u64 *)arg;
+}
+
+/* It was poisoned, and its memory given back when it was made usable again. */
+static void test_uffd_cleared(enum mem_backing backing)
+{
+	struct timespec until;
+	pthread_t thread;
+	void *word = NULL, *at;
+	bool ok;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 60;
+	ok = !start(backing, KUF_LAZY, image_ops(&image), &image);
+	at = vm.mem.area + 77 * PAGE_SIZE;
+	ok = ok && !pager_access(&pager, 77 * PAGE_SIZE, PAGE_SIZE, false) && *(u64 *)at &&
+	     !madvise(at, PAGE_SIZE, backing == MEM_ANON ? MADV_DONTNEED : MADV_REMOVE) &&
+	     !pthread_create(&thread, NULL, read_word, at);
+	if (ok && pthread_timedjoin_np(thread, &word, &until)) {
+		/* Nothing ends that one. */
+		ktap_result(false, "uffd-cleared-%s", mem_backing_name(backing));
+		exit(1);
+	}
+	ok = ok && !word && !pager_access(&pager, 77 * PAGE_SIZE, PAGE_SIZE, false);
+	ok = !pager_stop(&pager) && ok;
+	end();
+	ktap_result(ok, "uffd-cleared-%s", mem_backing_name(backing));
+}
+
 static void test_uffd_refused(void)
 {
 	bool ok = start(MEM_ANON, KUF_RECORDED, image_ops(&image), &image) == -EOPNOTSUPP &&
@@ -435,7 +466,7 @@ int main(void)
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	make_image();
-	ktap_plan(6 + (fd < 0 ? 0 : 9));
+	ktap_plan(6 + (fd < 0 ? 0 : 11));
 	test_image();
 	test_image_short();
 	test_recording();
@@ -452,6 +483,8 @@ int main(void)
 	test_uffd_populated();
 	test_uffd_damaged();
 	test_uffd_try();
+	test_uffd_cleared(MEM_ANON);
+	test_uffd_cleared(MEM_SHMEM);
 	test_uffd_refused();
 	return ktap_end();
 }

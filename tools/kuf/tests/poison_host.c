@@ -526,6 +526,51 @@ static void test_before(void (*prepare)(struct world *w), u64 nr, const char *na
 	report(ok && served == WORLD_PAGES - nr && world.out.origin.done.poisoned == nr, name);
 }
 
+/* As kuf poison --clear does it. */
+static void clear_pages(struct world *w, u64 page, u64 nr)
+{
+	kuf_poison(w->k, 0, page * PAGE_SIZE, nr * PAGE_SIZE);
+	stream_source_clear(&w->ss, page * PAGE_SIZE, nr * PAGE_SIZE);
+	kuf_unpoison(w->k, 0, page * PAGE_SIZE, nr * PAGE_SIZE);
+}
+
+/* The guest has come to some of them, and not to others. */
+static void clear_some(struct world *w)
+{
+	clear_pages(w, 10, 5);
+	kuf_discard(w->k, 0, 21 * PAGE_SIZE, 2 * PAGE_SIZE);
+	stream_source_clear(&w->ss, 21 * PAGE_SIZE, 2 * PAGE_SIZE);
+}
+
+/* Made usable again before they came: they do not come, and both sides leave them out. */
+static void test_cleared(void)
+{
+	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_EAGER,
+					.prepare = clear_some });
+
+	/* Of the first ones two have content at the source. */
+	ok = ok && complete() && world.ss.came.count == WORLD_PAGES - 7 &&
+	     world_present(&world) == WORLD_PAGES - 2 && world_wrong(&world) == 3;
+	ok &= !world_end(&world);
+	report(ok && world.out.origin.done.kind == PROTO_DONE_ALL &&
+	       world.out.origin.done.poisoned == 7, "move-cleared");
+}
+
+/* Asked for, and not here yet. */
+static void test_cleared_on_its_way(void)
+{
+	struct kuf_policy policy = { .size = sizeof(policy), .kind = KUF_EAGER };
+	bool ok = begin((struct world){ .listen = UNIX, .latency_ns = 300000000 });
+
+	ok = ok && world_touch(&world, 42, 20) == -ETIMEDOUT;
+	clear_pages(&world, 42, 1);
+	ok = ok && !kuf_set_policy(world.k, &policy) && !kuf_retry(world.k) && complete() &&
+	     world_present(&world) == WORLD_PAGES && world_wrong(&world) == 1 &&
+	     !world.ss.counts.wrong_pages;
+	ok &= !world_end(&world);
+	report(ok && world.ss.came.count == WORLD_PAGES, "move-cleared-on-its-way");
+}
+
 /* It came before it broke: nothing is lost, but nobody can compare it. */
 static void test_after(void)
 {
@@ -544,7 +589,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(27);
+	ktap_plan(29);
 	vm_fd = dup(0);
 	guard_init();
 	make_pages();
@@ -563,5 +608,7 @@ int main(void)
 	test_before(poison_some, 7, "move-before");
 	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
 	test_after();
+	test_cleared();
+	test_cleared_on_its_way();
 	return ktap_end();
 }

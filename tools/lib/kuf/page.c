@@ -172,10 +172,13 @@ int kufi_page_release(uint32_t *word, unsigned int peer, uint32_t *old, bool *as
 		prev = kufi_prev(*old);
 		flags = 0;
 		*ask = false;
-		/* Sleepers are woken and look again; the others stay on record. */
+		/*
+		 * Sleepers are woken and look again; the others stay on record.  What was
+		 * requested may have come, and was not taken because of the claim.
+		 */
 		if (prev == KUF_ABSENT || prev == KUF_REQUESTED) {
 			flags = *old & (KUFI_URGENT | KUFI_EVENT);
-			*ask = flags;
+			*ask = flags || prev == KUF_REQUESTED;
 			if (flags)
 				prev = KUF_REQUESTED;
 		}

@@ -85,8 +85,8 @@ int kufi_page_take(uint32_t *word, unsigned int peer);
 /* It is away: discarded or poisoned. */
 int kufi_page_taken(uint32_t *word, unsigned int peer, enum kuf_state to, uint32_t *old);
 /*
- * Ends a claim with nothing done.  Who asked for the page meanwhile is not forgotten:
- * *ask says that it has to be requested again.
+ * Ends a claim with nothing done.  Who asked for the page, before or meanwhile, is not
+ * forgotten: *ask says that it has to be requested again.
  */
 int kufi_page_release(uint32_t *word, unsigned int peer, uint32_t *old, bool *ask);
 /* Absent pages need no claim to be discarded, as nobody can have them mapped. */

@@ -488,11 +488,52 @@ static void looks_cost(void)
 	end_server(k, &r);
 }
 
+/* What was fetched ahead comes while KVM is told of poison, and finds no room for that. */
+static struct kuf *taken;
+
+static int late_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (request != KVM_USERFAULT_POISON)
+		return mock_ioctl(fd, request, arg);
+	reply(GPA + 3 * PAGE, 1, KUF_REPLY_DATA, 0);
+	serve(taken, 0, 0);
+	EQUAL(state_of(taken, GPA + 3 * PAGE), KUF_TAKING);
+	return -ENOSPC;
+}
+
+static void comes_while_taken(void)
+{
+	struct kuf_policy policy = { .size = sizeof(policy), .kind = KUF_EAGER };
+	struct kuf_region r;
+	struct kuf *k = server(&r);
+	unsigned int i, asked = 0;
+
+	taken = k;
+	k->features |= KVM_USERFAULT_FEATURE_POISON;
+	EQUAL(kuf_set_policy(k, &policy), 0);
+	serve(k, 0, 0);
+	EQUAL(state_of(k, GPA + 3 * PAGE), KUF_REQUESTED);
+	src.nr = 0;
+	kufi_ioctl = late_ioctl;
+	EQUAL(kuf_poison(k, 0, GPA + 3 * PAGE, PAGE), -ENOSPC);
+	kufi_ioctl = mock_ioctl;
+	EQUAL(state_of(k, GPA + 3 * PAGE), KUF_REQUESTED);
+	serve(k, 0, 0);
+	for (i = 0; i < src.nr; i++)
+		asked += src.requests[i].gpa == GPA + 3 * PAGE;
+	EQUAL(asked, 1);
+	reply(GPA + 3 * PAGE, 1, KUF_REPLY_DATA, 0);
+	serve(k, 0, 0);
+	EQUAL(state_of(k, GPA + 3 * PAGE), KUF_PRESENT);
+	end_server(k, &r);
+}
+
 static const struct test tests[] = {
 	TEST(fault_to_wake), TEST(events_in_states), TEST(other_types), TEST(replies),
 	TEST(bad_replies), TEST(failed_replies), TEST(no_room), TEST(accesses),
 	TEST(urgent_overtakes), TEST(looks_up_meanwhile),
 	TEST(one_at_a_time), TEST(end_of_fd), TEST(wakes_for_others), TEST(looks_cost),
+	TEST(comes_while_taken),
 };
 
 MAIN(tests)
