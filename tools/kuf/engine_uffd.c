@@ -92,6 +92,32 @@ static int ask(struct engine_uffd *e, u64 page, u64 nr, u32 flags)
 	return e->ops->request(e->source, &request);
 }
 
+/* Memory gets the page, and whoever waits for it goes on, in one step; -errno, not told. */
+static int try_place(struct engine_uffd *e, u64 page, const void *data)
+{
+	u64 to = (uintptr_t)e->vm->mem.area + page * PAGE_SIZE;
+	struct uffdio_copy copy = { .dst = to, .src = (uintptr_t)data, .len = PAGE_SIZE };
+	struct uffdio_zeropage zero = { .range = { .start = to, .len = PAGE_SIZE } };
+	int ret;
+
+	do {
+		copy.copy = 0;
+		zero.zeropage = 0;
+		ret = data ? ioctl(e->fd, UFFDIO_COPY, &copy) :
+			     ioctl(e->fd, UFFDIO_ZEROPAGE, &zero);
+	} while (ret && errno == EAGAIN);
+	return ret ? -errno : 0;
+}
+
+/* With nobody waiting any more nothing is registered, which is no fault of the page's. */
+static int failed(struct engine_uffd *e, u64 page, int err)
+{
+	if (__atomic_load_n(&e->vm->pager->cancelled, __ATOMIC_ACQUIRE))
+		return -ECANCELED;
+	return kuf_error(err, "userfaultfd: the page at 0x%llx",
+			 (unsigned long long)page_gpa(e, page));
+}
+
 /* What the source had no room for, in the order in which it was needed. */
 static int ask_needs(struct engine_uffd *e)
 {
@@ -126,37 +152,22 @@ static void need(struct engine_uffd *e, u64 page)
 	e->needs[e->nr_needs++] = page;
 }
 
-/* Others came to it before, or it was poisoned, its memory given back, and is zero now. */
-static int fault_again(struct engine_uffd *e, u64 page)
-{
-	struct uffdio_zeropage zero = { .range = {
-		.start = (uintptr_t)e->vm->mem.area + page * PAGE_SIZE,
-		.len = PAGE_SIZE,
-	} };
-
-	count(&e->counts.repeated, 1);
-	while (ioctl(e->fd, UFFDIO_ZEROPAGE, &zero)) {
-		if (errno == EEXIST) {
-			wake(e, page);
-			return 0;
-		}
-		if (errno != EAGAIN)
-			return kuf_error(-errno, "userfaultfd: zeroes at 0x%llx",
-					 (unsigned long long)page_gpa(e, page));
-		zero.zeropage = 0;
-	}
-	return 0;
-}
-
 static int fault(struct engine_uffd *e, u64 address)
 {
 	u64 page = (address - (uintptr_t)e->vm->mem.area) / PAGE_SIZE;
+	int err;
 
 	count(&e->counts.events, 1);
-	if (e->pages[page] == PRESENT)
-		return fault_again(e, page);
-	need(e, page);
-	return 0;
+	if (e->pages[page] != PRESENT) {
+		need(e, page);
+		return 0;
+	}
+	count(&e->counts.repeated, 1);
+	/* Or it was poisoned, is usable again, and zero. */
+	err = try_place(e, page, NULL);
+	if (err == -EEXIST)
+		wake(e, page);
+	return !err || err == -EEXIST ? 0 : failed(e, page, err);
 }
 
 /* What there is no room for now is found when there is. */
@@ -201,24 +212,6 @@ static int read_faults(struct engine_uffd *e)
 	return 0;
 }
 
-/* Memory gets the page, and whoever waits for it goes on, in one step. */
-static int place(struct engine_uffd *e, u64 page, const void *data)
-{
-	u64 to = (uintptr_t)e->vm->mem.area + page * PAGE_SIZE;
-	struct uffdio_copy copy = { .dst = to, .src = (uintptr_t)data, .len = PAGE_SIZE };
-	struct uffdio_zeropage zero = { .range = { .start = to, .len = PAGE_SIZE } };
-	int ret;
-
-	do {
-		copy.copy = 0;
-		zero.zeropage = 0;
-		ret = data ? ioctl(e->fd, UFFDIO_COPY, &copy) :
-			     ioctl(e->fd, UFFDIO_ZEROPAGE, &zero);
-	} while (ret && errno == EAGAIN);
-	return ret ? kuf_error(-errno, "userfaultfd: the page at 0x%llx",
-			       (unsigned long long)page_gpa(e, page)) : 0;
-}
-
 static void count_latency(struct engine_uffd *e, u64 page)
 {
 	u64 ns, us, bucket;
@@ -256,8 +249,10 @@ static int fill(struct engine_uffd *e, u64 page, const void *data)
 		return 0;
 	}
 	err = verify(e, page, data);
-	if (!err)
-		err = place(e, page, data);
+	if (!err) {
+		err = try_place(e, page, data);
+		err = err ? failed(e, page, err) : 0;
+	}
 	if (err) {
 		count(&e->counts.failed, 1);
 		return err;
@@ -374,7 +369,8 @@ static int serve(struct pager *p, struct engine_uffd *e, int stop)
 	for (;;) {
 		err = round_of(p, e);
 		if (err)
-			return kuf_error(err, "pages cannot be filled any more");
+			return err == -ECANCELED ? 0 :
+			       kuf_error(err, "pages cannot be filled any more");
 		/* With no room for faults only the source has news. */
 		fds[1].fd = e->nr_needs + EVENTS <= NEEDS ? e->fd : -1;
 		timeout_ms = -1;
@@ -553,9 +549,15 @@ int engine_uffd_try_access(struct pager *p, u64 gpa, u64 len)
 
 void engine_uffd_cancel(struct pager *p)
 {
+	if (__atomic_load_n(&p->server.err, __ATOMIC_SEQ_CST))
+		engine_uffd_let_go(p);
+}
+
+void engine_uffd_let_go(struct pager *p)
+{
 	struct uffdio_range range;
 
-	if (!p->uffd || !__atomic_load_n(&p->server.err, __ATOMIC_SEQ_CST))
+	if (!p->uffd || !p->armed_ns)
 		return;
 	range.start = (uintptr_t)p->vm->mem.area;
 	range.len = p->vm->mem.size;

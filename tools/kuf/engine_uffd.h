@@ -29,6 +29,8 @@ int engine_uffd_try_access(struct pager *p, u64 gpa, u64 len);
  * once that does no harm: vCPUs were told to leave the guest.
  */
 void engine_uffd_cancel(struct pager *p);
+/* The same, whoever serves: no vCPU is in the guest any more, and @cancelled is set. */
+void engine_uffd_let_go(struct pager *p);
 void engine_uffd_report(struct pager *p, struct kuf_report *r);
 /* Also if there is none. */
 void engine_uffd_release(struct pager *p);

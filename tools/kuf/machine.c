@@ -118,6 +118,7 @@ int machine_finish(struct machine *m, int code)
 {
 	if (vcpus_join(&m->vm))
 		leave(code);
+	pager_let_go(&m->pager);
 	blk_stop(&m->blk);
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
 		machine_say_where(m);

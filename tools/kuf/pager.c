@@ -339,6 +339,11 @@ void pager_cancel(struct pager *p)
 	engine_uffd_cancel(p);
 }
 
+void pager_let_go(struct pager *p)
+{
+	engine_uffd_let_go(p);
+}
+
 /* As libkuf sees it. */
 static int access_pages(struct pager *p, u64 gpa, u64 len, u32 flags, int64_t timeout_ns)
 {

@@ -451,6 +451,64 @@ static void test_uffd_cleared(enum mem_backing backing)
 	ktap_result(ok, "uffd-cleared-%s", mem_backing_name(backing));
 }
 
+static bool gate;
+
+static int gated_receive(void *source, struct kuf_reply *reply)
+{
+	return __atomic_load_n(&gate, __ATOMIC_ACQUIRE) ?
+	       image_ops(&image)->receive(source, reply) : -EAGAIN;
+}
+
+static int gated_pollfds(void *source, struct pollfd *fds, unsigned int nr, unsigned int *used,
+			 int *timeout_ms)
+{
+	*timeout_ms = 10;
+	return 0;
+}
+
+static void *access_page(void *arg)
+{
+	return (void *)(intptr_t)pager_access(&pager, *(u64 *)arg * PAGE_SIZE, PAGE_SIZE, false);
+}
+
+/* The VM ends while a device waits for a page that does not come, or comes too late. */
+static void test_uffd_let_go(void)
+{
+	struct kuf_source_ops ops = *image_ops(&image);
+	struct kuf_report r = {};
+	struct timespec until;
+	void *access = NULL;
+	u64 page = 77;
+	pthread_t thread;
+	bool ok;
+	int i;
+
+	ops.receive = gated_receive;
+	ops.pollfds = gated_pollfds;
+	ok = !start(MEM_SHMEM, KUF_LAZY, &ops, &image) &&
+	     !pthread_create(&thread, NULL, access_page, &page);
+	for (i = 0; ok && i < 6000 && !r.events; i++) {
+		usleep(10000);
+		pager_report(&pager, &r);
+	}
+	pager_cancel(&pager);
+	pager_let_go(&pager);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 60;
+	if (ok && pthread_timedjoin_np(thread, &access, &until)) {
+		ktap_result(false, "uffd-let-go");
+		exit(1);
+	}
+	__atomic_store_n(&gate, true, __ATOMIC_RELEASE);
+	/* It ends by itself, or is about to. */
+	usleep(100000);
+	ok = !pager_stop(&pager) && ok;
+	if (!ok || said[0])
+		printf("# said: %s; %td\n", said, (intptr_t)access);
+	end();
+	ktap_result(ok && (intptr_t)access == -ECANCELED && !said[0], "uffd-let-go");
+}
+
 static void test_uffd_refused(void)
 {
 	bool ok = start(MEM_ANON, KUF_RECORDED, image_ops(&image), &image) == -EOPNOTSUPP &&
@@ -466,7 +524,7 @@ int main(void)
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	make_image();
-	ktap_plan(6 + (fd < 0 ? 0 : 11));
+	ktap_plan(6 + (fd < 0 ? 0 : 12));
 	test_image();
 	test_image_short();
 	test_recording();
@@ -485,6 +543,7 @@ int main(void)
 	test_uffd_try();
 	test_uffd_cleared(MEM_ANON);
 	test_uffd_cleared(MEM_SHMEM);
+	test_uffd_let_go();
 	test_uffd_refused();
 	return ktap_end();
 }
