@@ -154,6 +154,15 @@ static const char sweep[] = "\xb8\x00\x00\x00\x01\x8b\x08\x05\x00\x10\x00\x00"
 /* And the one with the code. */
 #define SWEEP_SERVED	(SWEEP_PAGES + 1)
 
+/*
+ * The same, but says "!" when the first page is there, and stays:
+ * mov $0x1000000, %edi; mov (%edi), %ecx; mov $0x3f8, %dx; mov $'!', %al; out %al, (%dx);
+ * 1: mov (%edi), %ecx; add $0x1000, %edi; cmp $0x4000000, %edi; jb 1b; jmp .
+ */
+static const char endless[] = "\xbf\x00\x00\x00\x01\x8b\x0f\x66\xba\xf8\x03\xb0\x21\xee"
+			      "\x8b\x0f\x81\xc7\x00\x10\x00\x00\x81\xff\x00\x00\x00\x04"
+			      "\x72\xf0\xeb\xfe";
+
 static const char * const sweeps[][2] = {
 	{ "process", "anon" }, { "process", "shmem" }, { "process", "gmem" },
 	{ "thread", "anon" }, { "exit", "anon" }, { "exit", "gmem" },
@@ -188,7 +197,7 @@ static void test_line(size_t i)
 static void test_guest(size_t i)
 {
 	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=20" };
+			 "--timeout=120" };
 
 	test_make_tiny(TINY, guests[i].code, guests[i].size);
 	test_start(&run, argv);
@@ -218,7 +227,7 @@ static void test_sweep(const char *lazy, const char *backing)
 	result(ended(KUF_EXIT_OK) && test_number(&run, "lazy: ") == SWEEP_SERVED, name);
 }
 
-/* The process of kuf's that is called kuf-pager; 0: there is none (yet). */
+/* The process of kuf's that is called kuf-pager; 0: there is none. */
 static pid_t pager_of(pid_t kuf)
 {
 	DIR *proc = opendir("/proc");
@@ -242,16 +251,24 @@ static pid_t pager_of(pid_t kuf)
 	return found;
 }
 
-static void test_pager_killed(void)
+/* The pager of a guest that has begun its sweep; 0: it did not. */
+static pid_t start_endless_sweep(void)
 {
 	pid_t pager;
 
 	start_sweep("process", "anon");
-	while (!(pager = pager_of(run.pid)))
-		usleep(1000);
-	/* In the middle of the sweep, or before; never after, which is a minute later. */
-	usleep(300000);
-	kill(pager, SIGKILL);
+	pager = test_wait_for(&run, "!") ? pager_of(run.pid) : 0;
+	if (!pager)
+		kill(run.pid, SIGKILL);
+	return pager;
+}
+
+static void test_pager_killed(void)
+{
+	pid_t pager = start_endless_sweep();
+
+	if (pager)
+		kill(pager, SIGKILL);
 	test_finish(&run);
 	result(ended(KUF_EXIT_PAGER) && strstr(run.said, "killed by signal 9"), "pager-killed");
 }
@@ -275,18 +292,14 @@ static bool is_gone(pid_t pid)
 /* No process is left behind by a VMM that is killed. */
 static void test_vmm_killed(void)
 {
-	pid_t pager;
+	pid_t pager = start_endless_sweep();
 	int i;
 
-	start_sweep("process", "anon");
-	while (!(pager = pager_of(run.pid)))
-		usleep(1000);
-	usleep(100000);
 	kill(run.pid, SIGKILL);
 	test_finish(&run);
-	for (i = 0; i < 1000 && !is_gone(pager); i++)
+	for (i = 0; pager && i < 6000 && !is_gone(pager); i++)
 		usleep(10000);
-	result(WIFSIGNALED(run.status) && i < 1000, "vmm-killed");
+	result(pager && WIFSIGNALED(run.status) && i < 6000, "vmm-killed");
 }
 
 /* What the guest says goes where it should. */
@@ -295,7 +308,7 @@ static void test_console(void)
 	/* mov $0x3f8, %dx; mov $'k', %al; out %al, (%dx); then as guest-reset */
 	static const char code[] = "\x66\xba\xf8\x03\xb0\x6b\xee\xb0\xfe\xe6\x64\xf4";
 	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32",
-			 "--console=/tmp/kuf-console", "--timeout=20" };
+			 "--console=/tmp/kuf-console", "--timeout=120" };
 	char said[8] = "";
 	FILE *f;
 
@@ -337,6 +350,7 @@ int main(void)
 	test_make_tiny(TINY, sweep, sizeof(sweep) - 1);
 	for (i = 0; i < ARRAY_SIZE(sweeps); i++)
 		test_sweep(sweeps[i][0], sweeps[i][1]);
+	test_make_tiny(TINY, endless, sizeof(endless) - 1);
 	test_pager_killed();
 	test_vmm_killed();
 	return ktap_end();

@@ -202,6 +202,13 @@ static bool feed(int fd, char *text, size_t size)
 	return n > 0;
 }
 
+static void close_pipe(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 /* False when there is nothing left to be read.  A test that hangs would tell nothing. */
 static bool read_more(struct test_run *run)
 {
@@ -219,14 +226,16 @@ static bool read_more(struct test_run *run)
 		kill(run->pid, SIGKILL);
 		run->killed = true;
 	}
-	if (fds[0].revents && !feed(run->out, run->console, sizeof(run->console))) {
-		close(run->out);
-		run->out = -1;
+	/* A child of it may have the pipes still. */
+	if (now() + run->seconds > LIMIT_S + 10) {
+		close_pipe(&run->out);
+		close_pipe(&run->err);
+		return false;
 	}
-	if (fds[1].revents && !feed(run->err, run->said, sizeof(run->said))) {
-		close(run->err);
-		run->err = -1;
-	}
+	if (fds[0].revents && !feed(run->out, run->console, sizeof(run->console)))
+		close_pipe(&run->out);
+	if (fds[1].revents && !feed(run->err, run->said, sizeof(run->said)))
+		close_pipe(&run->err);
 	return true;
 }
 
@@ -246,6 +255,13 @@ bool test_wait_said(struct test_run *run, const char *text)
 			return false;
 	}
 	return true;
+}
+
+bool test_has_ended(const struct test_run *run)
+{
+	siginfo_t info = {};
+
+	return waitid(P_PID, run->pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid;
 }
 
 void test_finish(struct test_run *run)

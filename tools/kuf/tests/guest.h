@@ -48,6 +48,8 @@ void test_start(struct test_run *run, char *const argv[]);
 bool test_wait_for(struct test_run *run, const char *text);
 /* The same for what kuf itself says. */
 bool test_wait_said(struct test_run *run, const char *text);
+/* Without waiting; kill() also finds a process that has ended. */
+bool test_has_ended(const struct test_run *run);
 /* Until its end. */
 void test_finish(struct test_run *run);
 /* Both, of kuf with these arguments, up to 14 and NULL. */
