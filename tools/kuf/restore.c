@@ -183,11 +183,15 @@ static int start(struct restore *r)
 	if (err)
 		return err;
 	blk_resume(&m->blk);
-	err = vcpus_start(&m->vm);
+	/* As kuf run: it can be found before it runs. */
+	pthread_mutex_lock(&m->vm.lock);
+	if (o->control)
+		err = control_start(&r->control, m, o->control);
+	if (!err)
+		err = vcpus_start(&m->vm);
+	pthread_mutex_unlock(&m->vm.lock);
 	if (!err)
 		kuf_say("the guest runs");
-	if (!err && r->options.control)
-		err = control_start(&r->control, m, r->options.control);
 	if (!err && !r->how.eager)
 		machine_show_progress(m, &r->progress);
 	return err;

@@ -19,8 +19,8 @@
 #include "chain.h"
 #include "guest.h"
 #include "kuf.h"
+#include "tiny.h"
 
-#define TINY		"/tmp/kuf-tiny"
 #define CONTROL		"/tmp/kuf-control"
 #define PAGER		"/tmp/kuf-pager"
 #define SAVED		"/tmp/kuf-saved"
@@ -28,17 +28,6 @@
 #define DISK_TWO	"/tmp/kuf-disk-two"
 #define GENERATIONS	16
 #define PATIENCE_S	120
-
-/*
- * As in policy.c: writes to pages from 16 to 24 MiB what depends on their address, prints
- * '!', reads a port for a while, and checks the pages.
- */
-static const char code[] =
-"\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a\x89\x07\x89\x87\xfc\x0f\x00\x00\x81\xc7"
-"\x00\x10\x00\x00\x81\xff\x00\x00\x80\x01\x72\xe3\x66\xba\xf8\x03\xb0\x21\xee\xb9\x30\x75"
-"\x00\x00\x66\xba\x33\x03\xec\x49\x75\xfc\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a"
-"\x39\x07\x75\x1e\x39\x87\xfc\x0f\x00\x00\x75\x16\x81\xc7\x00\x10\x00\x00\x81\xff\x00\x00"
-"\x80\x01\x72\xdf\x66\xba\x01\x05\xb0\x00\xee\xf4\x66\xba\x01\x05\xb0\x01\xee\xf4";
 
 static struct test_run run, second, pager, other;
 static struct chain saved_chain;
@@ -66,13 +55,6 @@ static bool clean(const char *console)
 	       !strstr(console, "guest: FAILED");
 }
 
-static bool has_ended(const struct test_run *r)
-{
-	siginfo_t info = {};
-
-	return waitid(P_PID, r->pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid;
-}
-
 static bool start_pager(void)
 {
 	char *argv[8] = { TEST_KUF, "pager", "--listen=" PAGER };
@@ -90,7 +72,7 @@ static void end_pager(int how)
 
 static bool restart_pager(int how)
 {
-	if (has_ended(&run))
+	if (test_has_ended(&run))
 		return false;
 	end_pager(how);
 	killed++;
@@ -146,22 +128,8 @@ static bool pager_is_silent(const char *control)
 		if (strstr(other.console, "does not answer: process "))
 			return true;
 		usleep(200000);
-	} while (time(NULL) < end && !has_ended(&run));
+	} while (time(NULL) < end && !test_has_ended(&run));
 	return false;
-}
-
-static void save_tiny(void)
-{
-	char *vm[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-		       "--timeout=60", "--control=" CONTROL };
-	const char *const save[] = { "save", CONTROL, SAVED, NULL };
-
-	test_make_tiny(TINY, code, sizeof(code) - 1);
-	test_start(&run, vm);
-	test_wait_for(&run, "!");
-	test_execute(&other, save);
-	test_finish(&run);
-	result(ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK), "save-tiny");
 }
 
 static void test_tiny_killed(const char *backing)
@@ -209,7 +177,7 @@ static void test_tiny(void)
 					NULL };
 	bool ok;
 
-	save_tiny();
+	result(tiny_save(&run, &other, SAVED), "save-tiny");
 	test_execute(&run, nowhere);
 	result(ended(&run, KUF_EXIT_FAILED) &&
 	       strstr(run.said, "no pager listens at /none: kuf pager --listen=SOCKET"),

@@ -12,31 +12,10 @@
 #include "frame.h"
 #include "guest.h"
 #include "kuf.h"
+#include "tiny.h"
 
-#define TINY		"/tmp/kuf-tiny"
-#define SOCKET		"/tmp/kuf-control"
 #define SAVED		"/tmp/kuf-saved"
 #define RECORDING	"/tmp/kuf-recording"
-
-/*
- * Writes to pages from 16 to 24 MiB what depends on their address, prints '!', reads a
- * port for a while, and checks the pages:
- *	mov $0x1000000, %edi
- * 1:	mov %edi, %eax; xor $0x5aa55aa5, %eax; mov %eax, (%edi); mov %eax, 0xffc(%edi)
- *	add $0x1000, %edi; cmp $0x1800000, %edi; jb 1b
- *	mov $0x3f8, %dx; mov $'!', %al; out %al, (%dx); mov $30000, %ecx; mov $0x333, %dx
- * 2:	in (%dx), %al; dec %ecx; jnz 2b; mov $0x1000000, %edi
- * 3:	mov %edi, %eax; xor $0x5aa55aa5, %eax; cmp %eax, (%edi); jne 4f
- *	cmp %eax, 0xffc(%edi); jne 4f; add $0x1000, %edi; cmp $0x1800000, %edi; jb 3b
- *	mov $0x501, %dx; mov $0, %al; out %al, (%dx); hlt
- * 4:	mov $0x501, %dx; mov $1, %al; out %al, (%dx); hlt
- */
-static const char code[] =
-"\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a\x89\x07\x89\x87\xfc\x0f\x00\x00\x81\xc7"
-"\x00\x10\x00\x00\x81\xff\x00\x00\x80\x01\x72\xe3\x66\xba\xf8\x03\xb0\x21\xee\xb9\x30\x75"
-"\x00\x00\x66\xba\x33\x03\xec\x49\x75\xfc\xbf\x00\x00\x00\x01\x89\xf8\x35\xa5\x5a\xa5\x5a"
-"\x39\x07\x75\x1e\x39\x87\xfc\x0f\x00\x00\x75\x16\x81\xc7\x00\x10\x00\x00\x81\xff\x00\x00"
-"\x80\x01\x72\xdf\x66\xba\x01\x05\xb0\x00\xee\xf4\x66\xba\x01\x05\xb0\x01\xee\xf4";
 
 #define MEM_PAGES	((64 << 20) / 4096)
 #define USED_PAGES	((8 << 20) / 4096)
@@ -52,30 +31,22 @@ static bool ended(const struct test_run *r, int status)
 
 static void result(bool ok, const char *name)
 {
-	if (!ok)
+	if (!ok) {
 		test_show(&run);
+		test_show(&other);
+	}
 	ktap_result(ok, "%s", name);
 }
 
 static void test_save(void)
 {
-	char *vm[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-		       "--timeout=60", "--control=" SOCKET };
-	char *save[6] = { TEST_KUF, "save", SOCKET, SAVED };
-
-	test_make_tiny(TINY, code, sizeof(code) - 1);
-	test_start(&run, vm);
-	test_wait_for(&run, "!");
-	test_start(&other, save);
-	test_finish(&other);
-	test_finish(&run);
-	result(ended(&other, KUF_EXIT_OK) && ended(&run, KUF_EXIT_OK), "save");
+	result(tiny_save(&run, &other, SAVED), "save");
 }
 
 /* Up to five more arguments. */
 static void restore(const char *const *args)
 {
-	char *argv[12] = { TEST_KUF, "restore", SAVED, "--timeout=60" };
+	char *argv[12] = { TEST_KUF, "restore", SAVED, "--timeout=200" };
 	int n;
 
 	for (n = 0; n < 5 && args[n]; n++)

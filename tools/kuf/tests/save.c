@@ -263,7 +263,7 @@ static const char hypervisor[] = "\xb9\x80\x00\x00\xc0\x0f\x32\x0d\x00\x10\x00\x
 static void test_hypervisor(void)
 {
 	char *argv[10] = { TEST_KUF, "run", "--kernel=" TINY, "--entry=32", "--mem=64M",
-			 "--timeout=10", "--control=" SOCKET };
+			 "--timeout=30", "--control=" SOCKET };
 	const char *const save[] = { "save", SOCKET, SAVED_AGAIN, NULL };
 
 	unlink(SAVED_AGAIN);
