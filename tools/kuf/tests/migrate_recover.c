@@ -31,7 +31,11 @@ static void test_basic(void)
 	bool ok;
 	int sent;
 
-	boot("1", "anon", NULL, NULL);
+	if (!boot(GENERATIONS, "1", "anon", NULL, NULL)) {
+		result_no_guest("taken-back", "unix");
+		result_no_guest("recovered", "unix");
+		return;
+	}
 	unlink("/tmp/kuf-journal-b");
 	receive(&b, UNIX_B, more);
 	relay_start(&early);
@@ -95,7 +99,10 @@ static void test_cut_late(const char *cpus, const char *backing, const char *to,
 	bool ok;
 	int sent;
 
-	boot(cpus, backing, NULL, NULL);
+	if (!boot(GENERATIONS, cpus, backing, NULL, NULL)) {
+		result_no_guest("recovered", kind);
+		return;
+	}
 	unlink(JOURNAL_B);
 	unlink(CONTROL_B);
 	snprintf(backing_b, sizeof(backing_b), "--backing=%s", backing);
@@ -121,10 +128,13 @@ static void test_cut_late(const char *cpus, const char *backing, const char *to,
 /* Either side stands still for a while; the source for so long that it is given up. */
 static void test_stop(void)
 {
-	static const char *const more[] = { DISK, "--policy=lazy", "--request-timeout=3000", NULL };
+	static const char *const more[] = { DISK, "--policy=lazy", "--request-timeout=10000", NULL };
 	bool ok;
 
-	boot("1", "anon", NULL, NULL);
+	if (!boot(GENERATIONS, "1", "anon", NULL, NULL)) {
+		result_no_guest("recovered", "stop");
+		return;
+	}
 	receive(&b, UNIX_B, more);
 	begin_to_send(&asks_first, CONTROL_A, UNIX_B, NULL);
 	ok = test_wait_for(&b, "generation");
@@ -150,7 +160,10 @@ static void test_file(void)
 
 	unlink(JOURNAL_A);
 	unlink(MEMORY_A);
-	boot("1", "shmem", "--mem-path=" MEMORY_A, "--journal=" JOURNAL_A);
+	if (!boot(GENERATIONS, "1", "shmem", "--mem-path=" MEMORY_A, "--journal=" JOURNAL_A)) {
+		result_no_guest("recovered", "file");
+		return;
+	}
 	receive(&b, UNIX_B, more);
 	begin_to_send(&asks_first, CONTROL_A, UNIX_B, NULL);
 	ok = test_wait_for(&b, "generation");
@@ -176,7 +189,10 @@ static void test_another(void)
 	bool ok;
 	int sent;
 
-	boot("1", "anon", NULL, NULL);
+	if (!boot(GENERATIONS, "1", "anon", NULL, NULL)) {
+		result_no_guest("recovered", "another");
+		return;
+	}
 	unlink(JOURNAL_B);
 	receive(&b, UNIX_B, more_b);
 	kills.pid = b.pid;

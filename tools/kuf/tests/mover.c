@@ -54,6 +54,12 @@ void result(bool ok, const char *name, const char *kind)
 	ktap_result(ok, "%s-%s", name, kind);
 }
 
+void result_no_guest(const char *name, const char *kind)
+{
+	printf("# the guest does not work\n");
+	result(false, name, kind);
+}
+
 /* The test VM's loopback interface is down at first. */
 bool has_tcp(void)
 {
@@ -66,7 +72,8 @@ bool has_tcp(void)
 	return has;
 }
 
-void boot(const char *cpus, const char *backing, const char *more, const char *other)
+bool boot(unsigned int generations, const char *cpus, const char *backing, const char *more,
+	  const char *other)
 {
 	char append[320], ncpus[20], kind[20];
 	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
@@ -82,13 +89,17 @@ void boot(const char *cpus, const char *backing, const char *more, const char *o
 	/* Of one that was killed. */
 	unlink(CONTROL_A);
 	snprintf(append, sizeof(append), "--append=%s guest.keep=%u", test_cmdline(atoi(cpus)),
-		 GENERATIONS);
+		 generations);
 	snprintf(ncpus, sizeof(ncpus), "--cpus=%s", cpus);
 	snprintf(kind, sizeof(kind), "--backing=%s", backing);
 	test_start(&a, argv);
-	test_wait_for(&a, "generation 2.");
+	if (!test_wait_for(&a, "generation 2.")) {
+		test_finish(&a);
+		return false;
+	}
 	at = strstr(a.console, "nonce ");
 	snprintf(nonce, sizeof(nonce), "%.22s", at ?: "no nonce");
+	return true;
 }
 
 void receive(struct test_run *r, const char *address, const char *const *more)

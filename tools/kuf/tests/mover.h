@@ -14,14 +14,20 @@
 #define TCP_C		"tcp:127.0.0.1:4442"
 #define LINUX		"--kernel=" TEST_KERNEL
 #define DISK		"--disk=" TEST_DISK
-#define GENERATIONS	16
+/* Enough for the guest to be at work whenever it is moved; and more than anybody waits for. */
+#define GENERATIONS	48
+#define ENDLESS		10000
 
 /* Where the guest runs first, second, third; who asks for the first move, and others. */
 extern struct test_run a, b, c, asks_first, asks;
 extern char nonce[40];
 
-/* At a, until it has got on; @more and @other: options, or NULL. */
-void boot(const char *cpus, const char *backing, const char *more, const char *other);
+/*
+ * At a, until it has got on, which it does for so many generations; @more and @other: options,
+ * or NULL.  False: it does not, and has ended.
+ */
+bool boot(unsigned int generations, const char *cpus, const char *backing, const char *more,
+	  const char *other);
 /* With options up to a NULL. */
 void receive(struct test_run *r, const char *address, const char *const *more);
 void begin_to_send(struct test_run *r, const char *control, const char *address,
@@ -36,6 +42,8 @@ bool clean(const struct test_run *r);
 /* What it says of pages, in lines of "kuf: lazy: " and so on. */
 void lines(const char *who, const struct test_run *r, const char *prefix);
 void result(bool ok, const char *name, const char *kind);
+/* Of a guest that could not be booted: nothing else is tried with it. */
+void result_no_guest(const char *name, const char *kind);
 bool has_tcp(void);
 
 /* migrate_recover.c: how many results that has, 0: no such case; and that case itself. */
