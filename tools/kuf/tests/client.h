@@ -10,7 +10,9 @@
  * A pager in the process of its VMs, which speak for themselves: what they say can be
  * wrong.  Nothing happens but what is called, so that nothing depends on time.
  */
-#define SOCKET		"/tmp/kuf-pagerd-test"
+/* Pagers lock the directory; /tmp is locked by who runs the tests. */
+#define DIRECTORY	"/tmp/kuf-pagerd-test"
+#define SOCKET		DIRECTORY "/socket"
 #define FILE_NAME	"/tmp/kuf-pagerd-saved"
 
 extern struct pagerd d;

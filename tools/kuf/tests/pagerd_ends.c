@@ -147,7 +147,7 @@ static void test_timeout(void)
 	pid_t pager = start_pager(NULL);
 	bool ok;
 
-	o.timeout_s = 1;
+	o.timeout_s = 5;
 	await_pager();
 	fake_said_reset();
 	ok = fakevm_create(&fakes[0], &o) && !fakevm_start(&fakes[0], &o) &&
@@ -156,7 +156,7 @@ static void test_timeout(void)
 	ok = ok && !vm_wait(&fakes[0].vm, PATIENCE_S) &&
 	     fakes[0].vm.exit_code == KUF_EXIT_PAGER &&
 	     strstr(fake_said(), "no pager listens at " SOCKET ": kuf pager --listen=SOCKET") &&
-	     strstr(fake_said(), "no pager came to " SOCKET " in 1 s (--pager-timeout)");
+	     strstr(fake_said(), "no pager came to " SOCKET " in 5 s (--pager-timeout)");
 	ok = fakevm_stop(&fakes[0]) == -EIO && ok;
 	fakevm_destroy(&fakes[0]);
 	if (!ok)

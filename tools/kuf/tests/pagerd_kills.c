@@ -95,6 +95,20 @@ static bool all_present(struct fakevm *f)
 
 static u64 deaths, ends, lost, recovered;
 
+/* All VMs have that pager. */
+static void await_service(pid_t pager, unsigned int nr_vms)
+{
+	time_t end = time(NULL) + PATIENCE_S;
+	struct remote_status s;
+	unsigned int i;
+
+	for (i = 0; i < nr_vms && time(NULL) < end;) {
+		usleep(1000);
+		remote_get_status(&fakes[i].pager, &s);
+		i += s.pid == pager && s.state == REMOTE_SERVES;
+	}
+}
+
 /* Until the guests have done their work, and for @least deaths. */
 static pid_t kill_pagers(pid_t pager, unsigned int nr_vms, int how, unsigned int least)
 {
@@ -110,8 +124,10 @@ static pid_t kill_pagers(pid_t pager, unsigned int nr_vms, int how, unsigned int
 			usleep(next_random() % 50000);
 		pager = start_pager(NULL);
 		await_pager();
-		/* Long enough to be found, or nothing would ever be done. */
-		usleep(60000 + next_random() % 60000);
+		/* Found for the most part, or nothing would ever be done. */
+		if (next_random() % 4)
+			await_service(pager, nr_vms);
+		usleep(next_random() % 60000);
 	}
 	*(how == SIGKILL ? &deaths : &ends) += n;
 	return pager;
@@ -203,8 +219,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "pager"))
 		return run_pager(argc > 2 ? argv[2] : NULL);
-	unlink(SOCKET);
-	if (!saved_make(FILE_NAME, 1)) {
+	if (!saved_directory(DIRECTORY, SOCKET) || !saved_make(FILE_NAME, 1)) {
 		printf("Bail out! no " FILE_NAME "\n");
 		return 1;
 	}
@@ -216,5 +231,6 @@ int main(int argc, char **argv)
 	       (unsigned long long)deaths, (unsigned long long)ends,
 	       (unsigned long long)recovered, (unsigned long long)lost);
 	unlink(FILE_NAME);
+	rmdir(DIRECTORY);
 	return ktap_end();
 }

@@ -5,7 +5,9 @@
 #include "fakevm.h"
 
 /* A pager that is a process of its own, and VMs here, which have no KVM. */
-#define SOCKET		"/tmp/kuf-pagerd-kills"
+/* Pagers lock the directory; /tmp is locked by who runs the tests. */
+#define DIRECTORY	"/tmp/kuf-pagerd-kills"
+#define SOCKET		DIRECTORY "/socket"
 #define FILE_NAME	"/tmp/kuf-pagerd-kills-saved"
 #define NOBODY		65534
 #define VMS		3

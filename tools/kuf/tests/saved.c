@@ -2,9 +2,11 @@
 /*
  * Saved VMs for tests.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "crc32c.h"
@@ -103,4 +105,10 @@ off_t saved_page_at(const char *path, u64 page)
 		file.data_offset = 0;
 	close(fd);
 	return file.data_offset + page * PAGE_SIZE;
+}
+
+bool saved_directory(const char *path, const char *socket)
+{
+	unlink(socket);
+	return (!mkdir(path, 0777) || errno == EEXIST) && !chmod(path, 01777);
 }

@@ -10,6 +10,8 @@
  */
 #define SAVED_PAGES	(MIN_MEM / PAGE_SIZE)
 
+/* A directory for a pager's @socket, which is not there; for any user. */
+bool saved_directory(const char *path, const char *socket);
 /* @number: which VM it is; its memory and session depend on it. */
 bool saved_make(const char *path, unsigned int number);
 void saved_session(u8 session[16], unsigned int number);
