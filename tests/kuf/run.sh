@@ -8,6 +8,8 @@
 #
 # Environment: ROUNDS (some dozens), moves of each kind that are cut, or damaged, or whose
 # sides are killed, at random; with sanitizers a third of them.
+# TEST_TIMEOUT (1200), seconds after which a test has failed that does not end; and 20 more
+# for each of ROUNDS.
 
 # Functions are called through try.
 # shellcheck disable=SC2317
@@ -24,6 +26,7 @@ flock -w 1200 "$lock" || { echo "run.sh: another run of the tests of kuf does no
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 kuf=$out/plain/kuf
+limit=$((${TEST_TIMEOUT:-1200} + ${ROUNDS:-0} * 20))
 
 # fails STATUS TEXT COMMAND...: with that status, saying that.
 fails()
@@ -85,10 +88,10 @@ for t in "${tests[@]}"; do
 	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$ROUNDS"})
 	# These take a second or two each.
 	[[ $t != pagerd_kills_test ]] || args=(${ROUNDS:+"$((ROUNDS / 4 + 1))"})
-	try "$t" "$out/plain/kuf_$t" "${args[@]}"
+	try "$t" timeout -k 5 "$limit" "$out/plain/kuf_$t" "${args[@]}"
 	# Slower, and the same rounds.
 	[[ $t != cuts_test && $t != kills_test ]] || args=(${ROUNDS:+"$(((ROUNDS + 2) / 3))"})
-	try "$t-sanitized" "$out/san/kuf_$t" "${args[@]}"
+	try "$t-sanitized" timeout -k 5 "$limit" "$out/san/kuf_$t" "${args[@]}"
 done
 
 # What nobody should say is made by a program; what it makes is what is there.

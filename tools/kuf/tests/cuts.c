@@ -18,7 +18,7 @@
 #include "world.h"
 
 #define NEEDS		6
-#define WAIT_MS		5000
+#define WAIT_MS		60000
 #define RELAY		"unix:/tmp/kuf-cuts-relay"
 #define LISTEN		"unix:/tmp/kuf-cuts"
 

@@ -25,7 +25,7 @@
 
 #define AT		"unix:/tmp/kuf-hostile"
 #define FILE_NAME	"/tmp/kuf-hostile-file"
-#define PATIENCE_MS	10000
+#define PATIENCE_MS	60000
 #define CPUID_ROOM	(sizeof(struct kvm_cpuid2) + 8)
 
 static struct world world;
@@ -383,16 +383,16 @@ static void *be_honest(void *arg)
 	memset(resume.session, CORPUS_SESSION, sizeof(resume.session));
 	err = greet(&main, PROTO_MAIN_AGAIN);
 	err = err ?: greet(&urgent, PROTO_URGENT);
-	err = err ?: stream_send(&main, PROTO_RESUME, &resume, sizeof(resume), 1000);
-	err = err ?: stream_send(&main, PROTO_ABSENT, &all, sizeof(all), 1000);
+	err = err ?: stream_send(&main, PROTO_RESUME, &resume, sizeof(resume), PATIENCE_MS);
+	err = err ?: stream_send(&main, PROTO_ABSENT, &all, sizeof(all), PATIENCE_MS);
 	err = err ?: stream_receive(&main, PROTO_GO, &f, PATIENCE_MS);
-	err = err ?: stream_send(&urgent, PROTO_REQUEST, &want, sizeof(want), 1000);
+	err = err ?: stream_send(&urgent, PROTO_REQUEST, &want, sizeof(want), PATIENCE_MS);
 	err = err ?: stream_receive(&urgent, PROTO_PAGE, &f, PATIENCE_MS);
 	if (!err && memcmp((u8 *)f.data + sizeof(struct proto_page) + 4, world.source.area,
 			   PAGE_SIZE))
 		err = -EILSEQ;
 	err = err ?: stream_receive(&urgent, PROTO_ZERO, &f, PATIENCE_MS);
-	err = err ?: stream_send(&main, PROTO_DONE, &done, sizeof(done), 1000);
+	err = err ?: stream_send(&main, PROTO_DONE, &done, sizeof(done), PATIENCE_MS);
 	err = err ?: stream_receive(&main, PROTO_BYE, &f, PATIENCE_MS);
 	stream_close(&main);
 	stream_close(&urgent);

@@ -128,7 +128,8 @@ static void test_cut_late(const char *cpus, const char *backing, const char *to,
 /* Either side stands still for a while; the source for so long that it is given up. */
 static void test_stop(void)
 {
-	static const char *const more[] = { DISK, "--policy=lazy", "--request-timeout=10000", NULL };
+	static const char *const more[] = { DISK, "--policy=lazy",
+					    "--request-timeout=10000", NULL };
 	bool ok;
 
 	if (!boot(GENERATIONS, "1", "anon", NULL, NULL)) {

@@ -191,7 +191,7 @@ static void test_tiny(void)
 	ok = start_pager();
 	{
 		char *argv[16] = { TEST_KUF, "restore", SAVED, "--policy=lazy",
-				 "--pager=unix:" PAGER, "--pager-timeout=1", "--timeout=100" };
+				 "--pager=unix:" PAGER, "--pager-timeout=5", "--timeout=100" };
 
 		test_start(&run, argv);
 	}
@@ -199,7 +199,7 @@ static void test_tiny(void)
 	end_pager(SIGKILL);
 	test_finish(&run);
 	result(ok && ended(&run, KUF_EXIT_PAGER) &&
-	       strstr(run.said, "no pager came to " PAGER " in 1 s (--pager-timeout)"),
+	       strstr(run.said, "no pager came to " PAGER " in 5 s (--pager-timeout)"),
 	       "tiny-no-pager");
 }
 

@@ -448,7 +448,7 @@ static bool begin(struct world w)
 /* Both sides say that all is there. */
 static bool complete(void)
 {
-	world_wait(&world, 30000);
+	world_wait(&world, WORLD_PATIENCE_MS);
 	return !world.service_err && world.ss.end == STREAM_SOURCE_COMPLETE;
 }
 
@@ -456,8 +456,9 @@ static void test_lost(enum kuf_policy_kind policy, const char *name)
 {
 	bool ok = begin((struct world){ .listen = UNIX, .policy = policy, .lost_page = 300 });
 
-	ok = ok && world_touch(&world, 300, 5000) == -EHWPOISON &&
-	     !world_touch(&world, 299, 5000) && !world_touch(&world, 301, 5000);
+	ok = ok && world_touch(&world, 300, WORLD_PATIENCE_MS) == -EHWPOISON &&
+	     !world_touch(&world, 299, WORLD_PATIENCE_MS) &&
+	     !world_touch(&world, 301, WORLD_PATIENCE_MS);
 	if (policy == KUF_EAGER)
 		ok = ok && complete() && world.ss.came.count == WORLD_PAGES - 1 &&
 		     world_present(&world) == WORLD_PAGES - 1;
@@ -577,7 +578,7 @@ static void test_after(void)
 	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_LAZY });
 	struct kuf_policy policy = { .size = sizeof(policy), .kind = KUF_EAGER };
 
-	ok = ok && !world_touch(&world, 20, 5000);
+	ok = ok && !world_touch(&world, 20, WORLD_PATIENCE_MS);
 	__atomic_store_n(&world.lost_page, 20, __ATOMIC_RELAXED);
 	/* The rest. */
 	ok = ok && !kuf_set_policy(world.k, &policy) && !kuf_retry(world.k) && complete() &&

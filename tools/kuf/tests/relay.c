@@ -74,7 +74,7 @@ static void put(struct way *w, const void *data, u32 size)
 
 	while (size && w->to >= 0) {
 		n = send(w->to, data, size, MSG_NOSIGNAL);
-		if (n < 0 && errno == EAGAIN && !net_wait(w->to, POLLOUT, 2000, -1))
+		if (n < 0 && errno == EAGAIN && !net_wait(w->to, POLLOUT, 30000, -1))
 			continue;
 		if (n <= 0)
 			return;

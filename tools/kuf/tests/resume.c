@@ -123,7 +123,7 @@ static void test_bad_maps(void)
 		pageset_make(&set, mem.size / PAGE_SIZE);
 		open_pair();
 		stream_send(&a, bad_maps[i].type ?: PROTO_ABSENT, bad_maps[i].ranges,
-			    n * sizeof(struct proto_range) - bad_maps[i].cut, 1000);
+			    n * sizeof(struct proto_range) - bad_maps[i].cut, WORLD_PATIENCE_MS);
 		err = maps_receive(&set, &mem, &b, PROTO_ABSENT, bad_maps[i].nr, 50);
 		want = !strcmp(bad_maps[i].name, "too-few") ? -ETIMEDOUT : -EBADMSG;
 		if (err != want)
@@ -151,21 +151,29 @@ static void poison(u64 page)
 		printf("# page %llu was not poisoned\n", (unsigned long long)page);
 }
 
-/* Both sides, until the connections are cut with some of memory at the destination. */
+/*
+ * Both sides, until the connections are cut with some of memory at the destination: the
+ * rest would take half a minute, before hurry().
+ */
 static int begin(const char *recover_at, unsigned int recovers)
 {
 	int err;
 
 	world = (struct world){
 		.listen = REAL, .recovers = recovers, .recover_at = recover_at,
-		.policy = KUF_EAGER, .bandwidth = 16 << 20,
+		.policy = KUF_EAGER, .bandwidth = 1 << 20,
 	};
 	unlink(REAL + strlen("unix:"));
 	world_listen(&world);
 	err = world_start(&world);
-	err = err ?: world_touch(&world, 2, 5000);
-	err = err ?: world_touch(&world, 5, 5000);
+	err = err ?: world_touch(&world, 2, WORLD_PATIENCE_MS);
+	err = err ?: world_touch(&world, 5, WORLD_PATIENCE_MS);
 	return err;
+}
+
+static void hurry(void)
+{
+	__atomic_store_n(&world.out.origin.bandwidth, 0, __ATOMIC_RELAXED);
 }
 
 static void cut(void)
@@ -176,7 +184,7 @@ static void cut(void)
 
 static void wait_done(void)
 {
-	unsigned int ms = 60000;
+	unsigned int ms = WORLD_PATIENCE_MS;
 
 	while (!__atomic_load_n(&world.done, __ATOMIC_ACQUIRE) && ms--)
 		usleep(1000);
@@ -197,13 +205,15 @@ static void test_poison(void)
 	poison(16001);
 	cut();
 	/* Said by the destination: it has the connections. */
-	for (ms = 10000; !err && !world_heard("the source of the VM is there again"); ms--)
+	for (ms = WORLD_PATIENCE_MS;
+	     !err && !world_heard("the source of the VM is there again"); ms--)
 		err = ms ? usleep(1000) : -ETIMEDOUT;
 	/* It takes them over. */
-	for (ms = 10000; !err && READ_ONCE(world.ss.end) != STREAM_SOURCE_SERVES; ms--)
+	for (ms = WORLD_PATIENCE_MS; !err && READ_ONCE(world.ss.end) != STREAM_SOURCE_SERVES; ms--)
 		err = ms ? usleep(1000) : -ETIMEDOUT;
 	poison(16200);		/* only told by DONE */
-	err = err ?: world_touch(&world, 15000, 10000);
+	hurry();
+	err = err ?: world_touch(&world, 15000, WORLD_PATIENCE_MS);
 	wait_done();
 	kuf_page_state(world.k, 0, 16000 * PAGE_SIZE, &state);
 	sum = world_present(&world);
@@ -239,9 +249,9 @@ static int ask(struct stream *s, const struct proto_range *want, u64 *gpa, u64 *
 	struct stream_frame f;
 	int err, i;
 
-	err = stream_send(s, PROTO_REQUEST, want, sizeof(*want), 1000);
+	err = stream_send(s, PROTO_REQUEST, want, sizeof(*want), WORLD_PATIENCE_MS);
 	for (i = 0; !err && i < 3; i++) {
-		err = stream_receive(s, types[i], &f, 1000);
+		err = stream_receive(s, types[i], &f, WORLD_PATIENCE_MS);
 		if (err)
 			break;
 		memcpy(&failed, f.data, f.length < sizeof(failed) ? f.length : sizeof(failed));
@@ -324,17 +334,18 @@ static int hear_hello(int listen_fd, struct stream *s, enum proto_role role)
 {
 	struct stream_frame f;
 	struct proto_hello hello;
-	int err = net_wait(listen_fd, POLLIN, 5000, -1);
+	int err = net_wait(listen_fd, POLLIN, WORLD_PATIENCE_MS, -1);
 
 	if (err)
 		return err;
 	stream_open(s, net_accept(listen_fd), "fake", 0, -1);
-	err = stream_receive(s, PROTO_HELLO, &f, 5000);
+	err = stream_receive(s, PROTO_HELLO, &f, WORLD_PATIENCE_MS);
 	if (err)
 		return err;
 	memcpy(&hello, f.data, sizeof(hello));
 	memset(hello.token, 0x77, sizeof(hello.token));
-	err = hello.role == role ? stream_send(s, PROTO_HELLO, &hello, sizeof(hello), 5000) : -1;
+	err = hello.role == role ? stream_send(s, PROTO_HELLO, &hello, sizeof(hello),
+					       WORLD_PATIENCE_MS) : -1;
 	s->epoch = 8;
 	return err;
 }
@@ -344,7 +355,7 @@ static void send_ranges(struct stream *s, u16 type, const struct proto_range *r)
 	u32 nr = !!r[0].len + !!r[1].len;
 
 	if (nr)
-		stream_send(s, type, r, nr * sizeof(*r), 1000);
+		stream_send(s, type, r, nr * sizeof(*r), WORLD_PATIENCE_MS);
 }
 
 /* It is refused, and says why; the destination itself is still accepted. */
@@ -365,11 +376,12 @@ static int lie(const struct lie *l, int listen_fd)
 	pthread_create(&thread, NULL, recover, &refused);
 	err = hear_hello(listen_fd, &main, PROTO_MAIN_AGAIN);
 	err = err ?: hear_hello(listen_fd, &urgent, PROTO_URGENT);
-	err = err ?: stream_send(&main, PROTO_RESUME, &resume, sizeof(resume), 1000);
+	err = err ?: stream_send(&main, PROTO_RESUME, &resume, sizeof(resume), WORLD_PATIENCE_MS);
 	if (!err) {
 		send_ranges(&main, PROTO_ABSENT, l->absent);
 		send_ranges(&main, PROTO_POISONED, l->poisoned);
-		err = stream_receive(&main, PROTO_GO, &f, 5000) == -ECONNABORTED ? 0 : -EIO;
+		err = stream_receive(&main, PROTO_GO, &f, WORLD_PATIENCE_MS);
+		err = err == -ECONNABORTED ? 0 : -EIO;
 	}
 	stream_close(&main);
 	stream_close(&urgent);
@@ -397,6 +409,7 @@ static void test_lies(void)
 	}
 	net_unlisten(&at, fd);
 	/* All of it comes. */
+	hurry();
 	err = outgoing_recover(&world.out, &world.to);
 	err = err ?: world_present(&world) == WORLD_PAGES && !world_wrong(&world) ? 0 : -EIO;
 	world_end(&world);

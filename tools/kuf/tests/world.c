@@ -316,7 +316,9 @@ static int load(struct world *w)
 
 static int receive(struct world *w)
 {
-	int err = incoming_accept(&w->in, 5000);
+	/* Somebody else's source may not come, and one between the two may keep it. */
+	bool comes = w->part == WORLD_BOTH && !w->connect;
+	int err = incoming_accept(&w->in, comes ? WORLD_PATIENCE_MS : 5000);
 
 	if (!err)
 		err = journal_may_come(&w->journal[1], w->in.hello.session,

@@ -18,6 +18,8 @@
 #define WORLD_MEM	MIN_MEM	/* at most, and unless said otherwise */
 #define WORLD_PAGES	(WORLD_MEM / PAGE_SIZE)
 #define WORLD_STATE	(150 << 10)	/* more than a frame */
+/* For what comes, however busy the host is. */
+#define WORLD_PATIENCE_MS	60000
 
 enum world_error {		/* where somebody fails on purpose */
 	WORLD_FINE,
