@@ -14,7 +14,7 @@ struct call {
 	struct kuf_waiter *waiter;
 	int ret;
 	pthread_t thread;
-	bool running;
+	bool running, done;
 };
 
 static void *wait_thread(void *arg)
@@ -24,6 +24,7 @@ static void *wait_thread(void *arg)
 	__atomic_store_n(&c->running, true, __ATOMIC_SEQ_CST);
 	c->ret = c->len ? kuf_access(c->k, c->gpa, c->len, 0, c->timeout, c->waiter) :
 		 kuf_wait(c->k, 0, c->gpa, c->timeout, c->waiter);
+	__atomic_store_n(&c->done, true, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -95,6 +96,9 @@ static void woken(void)
 	start(&a);
 	asleep(&a);
 	start(&b);
+	/* Others sleep there already. */
+	while (stats_of(k).waits < 2)
+		usleep(100);
 	start(&c);
 	asleep(&c);
 	EQUAL(kuf_install_zero(k, 0, GPA, 2 * PAGE, NULL), 0);
@@ -220,7 +224,11 @@ static void signals(void)
 	CHECK(!sigaction(SIGUSR1, &action, NULL));
 	start(&a);
 	asleep(&a);
-	pthread_kill(a.thread, SIGUSR1);
+	/* One that comes before it sleeps is for nothing. */
+	while (!__atomic_load_n(&a.done, __ATOMIC_SEQ_CST)) {
+		pthread_kill(a.thread, SIGUSR1);
+		usleep(1000);
+	}
 	EQUAL(result(&a), -EINTR);
 	kuf_destroy(k);
 	free_region(&r);
