@@ -90,10 +90,13 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
+static bool updating;
+
 static void *update_slot(void *arg)
 {
 	struct userfault_slot *s = arg;
 
+	WRITE_ONCE(updating, true);
 	userfault_slot_update(s, KVM_MEM_USERFAULT, s->bitmap);
 	return NULL;
 }
@@ -154,7 +157,11 @@ static void test_race(u64 touched, u64 taken)
 	/* Another map, in which the page is absent; the ioctl cannot end yet. */
 	userfault_clear_all(s);
 	userfault_set_bit(s, taken);
+	WRITE_ONCE(updating, false);
 	kvm_pthread_create(&ioctl_tid, NULL, update_slot, s);
+	while (!READ_ONCE(updating))
+		usleep(1000);
+	/* Nothing tells that it waits in there. */
 	usleep(200000);
 	zero.range = reg.range;
 	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
