@@ -123,10 +123,11 @@ static bool ended;
 
 static void *be_source(void *arg)
 {
-	/* Until somebody listens. */
-	while (access(LISTEN + strlen("unix:"), F_OK) && !READ_ONCE(ended))
+	/* Until somebody listens; the name is there a moment before. */
+	do {
 		usleep(1000);
-	world_start(&world);
+		world_start(&world);
+	} while (!world.paused && !READ_ONCE(ended));
 	return NULL;
 }
 
