@@ -47,7 +47,7 @@ static void start(const struct variant *v)
 	char kernel[] = "--kernel=" TEST_KERNEL, initrd[] = "--initrd=" TEST_INITRD;
 	char append[300], cpus[20], backing[20], entry[20], lazy[20];
 	char *argv[16] = { TEST_KUF, "run", kernel, initrd, append, cpus, backing, entry,
-			   "--timeout=120", "--disk=" TEST_DISK };
+			   "--timeout=200", "--disk=" TEST_DISK };
 	int n = 10;
 
 	snprintf(append, sizeof(append), "--append=%s", test_cmdline(v->cpus));

@@ -77,7 +77,7 @@ bool boot(unsigned int generations, const char *cpus, const char *backing, const
 {
 	char append[320], ncpus[20], kind[20];
 	char *argv[16] = { TEST_KUF, "run", LINUX, "--initrd=" TEST_INITRD, append, ncpus, kind,
-			 "--mem=96M", "--timeout=200", DISK, "--control=" CONTROL_A,
+			 "--mem=96M", "--timeout=300", DISK, "--control=" CONTROL_A,
 			 (char *)more, more ? (char *)other : NULL };
 	const char *at;
 
@@ -105,7 +105,7 @@ bool boot(unsigned int generations, const char *cpus, const char *backing, const
 void receive(struct test_run *r, const char *address, const char *const *more)
 {
 	char listen[80];
-	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=200", };
+	char *argv[16] = { TEST_KUF, "recv", listen, "--timeout=300", };
 	int n;
 
 	for (n = 0; more[n]; n++)

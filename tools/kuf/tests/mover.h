@@ -15,7 +15,7 @@
 #define LINUX		"--kernel=" TEST_KERNEL
 #define DISK		"--disk=" TEST_DISK
 /* Enough for the guest to be at work whenever it is moved; and more than anybody waits for. */
-#define GENERATIONS	48
+#define GENERATIONS	32
 #define ENDLESS		10000
 
 /* Where the guest runs first, second, third; who asks for the first move, and others. */

@@ -26,7 +26,7 @@
 #define SAVED		"/tmp/kuf-saved"
 #define DISK_SAVED	"/tmp/kuf-disk-saved"
 #define DISK_TWO	"/tmp/kuf-disk-two"
-#define GENERATIONS	16
+#define GENERATIONS	32
 #define PATIENCE_S	120
 
 static struct test_run run, second, pager, other;
