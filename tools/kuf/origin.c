@@ -174,7 +174,7 @@ static int reply(struct server *v)
 	u64 nr = w->len / PAGE_SIZE;
 	int n, err;
 
-	n = origin_read(v->o, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES, v->pages);
+	n = origin_read(v->o, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES, v->pages[0]);
 	/* This side ends, which is no news of the page. */
 	if (n == -ECANCELED)
 		return n;

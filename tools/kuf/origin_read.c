@@ -62,7 +62,7 @@ static int copy(struct origin *o, u64 gpa, const void *p, u8 *to)
 	return err;
 }
 
-int origin_read(struct origin *o, u64 gpa, u64 nr, u8 (*to)[PAGE_SIZE])
+int origin_read(struct origin *o, u64 gpa, u64 nr, u8 *to)
 {
 	u32 n;
 	void *p;
@@ -72,10 +72,11 @@ int origin_read(struct origin *o, u64 gpa, u64 nr, u8 (*to)[PAGE_SIZE])
 	if (err)
 		return err;
 	for (n = 0; n < nr; n++) {
-		err = copy(o, gpa + n * PAGE_SIZE, (u8 *)p + n * PAGE_SIZE, to[n]);
+		err = copy(o, gpa + n * PAGE_SIZE, (u8 *)p + n * PAGE_SIZE,
+			   to + n * PAGE_SIZE);
 		if (err && !n)
 			return err;
-		if (err || origin_is_zero(to[n]) != origin_is_zero(to[0]))
+		if (err || origin_is_zero(to + n * PAGE_SIZE) != origin_is_zero(to))
 			break;
 	}
 	return n;

@@ -9,10 +9,10 @@
 u64 origin_page(const struct origin *o, u64 gpa);
 bool origin_is_zero(const u8 *page);
 /*
- * Copies those pages from @gpa on that are alike, zeroes or not, up to @nr: how many;
+ * Copies to @to those pages from @gpa on that are alike, zeroes or not, up to @nr: how many;
  * -errno, as of struct origin's map(): none.
  */
-int origin_read(struct origin *o, u64 gpa, u64 nr, u8 (*to)[PAGE_SIZE]);
+int origin_read(struct origin *o, u64 gpa, u64 nr, u8 *to);
 /* How many of the pages from @gpa on are lost. */
 u64 origin_lost_run(const struct origin *o, u64 gpa, u64 nr);
 /*

@@ -19,7 +19,7 @@ bool stream_done_is_complete(struct stream_source *ss)
 	/* Pages do not become absent again; those that were cleared do not come. */
 	for (; ss->absent_from < pages; ss->absent_from++) {
 		gpa = mem_gpa(ss->mem, ss->absent_from * PAGE_SIZE);
-		if (kuf_page_state(ss->k, 0, gpa, &state) || 
+		if (kuf_page_state(ss->k, 0, gpa, &state) ||
 		    KUF_MASK(state) & KUF_MASK_ABSENT & ~KUF_MASK(KUF_DISCARDED))
 			return false;
 	}

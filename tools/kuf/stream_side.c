@@ -6,10 +6,29 @@
 
 #include "stream_side.h"
 
+/* Those that were answered make room, also behind one that is late. */
+static void pack(struct stream_side *side)
+{
+	u32 i, to = side->end, overtaken = 0;
+
+	for (i = side->end; i-- != side->first;) {
+		if (!side->asked[i % STREAM_ASKED].missing)
+			continue;
+		overtaken += (s32)(side->newest - i) > 0;
+		side->asked[--to % STREAM_ASKED] = side->asked[i % STREAM_ASKED];
+	}
+	side->first = to;
+	side->newest = to + overtaken;
+}
+
 int stream_side_ask(struct stream_side *side, u64 gpa, u64 len)
 {
 	/* What is asked for once more is older. */
-	if (side->end - side->first == STREAM_ASKED || side->again != side->again_end)
+	if (side->again != side->again_end)
+		return -EAGAIN;
+	if (side->end - side->first == STREAM_ASKED)
+		pack(side);
+	if (side->end - side->first == STREAM_ASKED)
 		return -EAGAIN;
 	if (side->nr_batch == PROTO_RANGES)
 		stream_side_flush(side);

@@ -422,7 +422,7 @@ static void test_uffd_try(void)
 
 static void *read_word(void *arg)
 {
-	return (void *)*(volatile u64 *)arg;
+	return (void *)READ_ONCE(*(u64 *)arg);
 }
 
 /* It was poisoned, and its memory given back when it was made usable again. */

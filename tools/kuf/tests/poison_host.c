@@ -21,6 +21,7 @@
 #include "abi.h"
 #include "dma.h"
 #include "guard.h"
+#include "guards.h"
 #include "guest.h"
 #include "state.h"
 #include "world.h"
@@ -33,9 +34,6 @@
 
 static struct world world;
 static struct machine machine;
-
-/* Two pages, of which the second is beyond the end of its file. */
-static u8 *pages;
 
 static void report(bool ok, const char *name)
 {
@@ -94,144 +92,6 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		errno = ENOTTY;
 		return -1;
 	}
-}
-
-/*
- * Guards.
- */
-
-static void make_pages(void)
-{
-	int fd = memfd_create("pages", MFD_CLOEXEC);
-
-	if (fd < 0 || ftruncate(fd, 2 * PAGE_SIZE)) {
-		printf("Bail out! memfd\n");
-		exit(1);
-	}
-	pages = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	memset(pages, 0x5a, 2 * PAGE_SIZE);
-	if (ftruncate(fd, PAGE_SIZE))
-		exit(1);
-	close(fd);
-}
-
-static int read_second(void *arg)
-{
-	READ_ONCE(pages[PAGE_SIZE + 77]);
-	return 0;
-}
-
-static int nest(void *arg)
-{
-	int *calls = arg;
-	u8 byte;
-
-	++*calls;
-	if (guard_copy(&byte, pages + PAGE_SIZE, 1) != -EHWPOISON ||
-	    guard_copy(&byte, pages, 1) || byte != 0x5a)
-		return -EINVAL;
-	++*calls;
-	read_second(NULL);
-	++*calls;
-	return 0;
-}
-
-static void *copy_often(void *arg)
-{
-	u8 page[2 * PAGE_SIZE];
-	unsigned long bad = 0;
-	int i;
-
-	for (i = 0; i < 2000; i++) {
-		bad += guard_copy(page, pages, PAGE_SIZE) != 0;
-		bad += guard_copy(page, pages, 2 * PAGE_SIZE) != -EHWPOISON;
-	}
-	return (void *)bad;
-}
-
-static bool many_threads(void)
-{
-	pthread_t threads[4];
-	void *bad;
-	bool ok = true;
-	int i;
-
-	for (i = 0; i < 4; i++)
-		pthread_create(&threads[i], NULL, copy_often, NULL);
-	for (i = 0; i < 4; i++) {
-		pthread_join(threads[i], &bad);
-		ok &= !bad;
-	}
-	return ok;
-}
-
-static void send_sigbus(int code, void *address)
-{
-	siginfo_t info = { .si_signo = SIGBUS, .si_code = code };
-
-	info.si_addr = address;
-	syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &info);
-}
-
-/* Not foreseen: that is the end, as ever. */
-static bool kills(void (*act)(void))
-{
-	struct rlimit none = {};
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (!pid) {
-		setrlimit(RLIMIT_CORE, &none);
-		act();
-		_exit(0);
-	}
-	return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
-	       WTERMSIG(status) == SIGBUS;
-}
-
-static void read_unguarded(void)
-{
-	guard_call(nest, &(int){ 0 }, NULL);
-	read_second(NULL);
-}
-
-static void send_unguarded(void)
-{
-	send_sigbus(BUS_MCEERR_AR, pages);
-}
-
-static void send_other(void)
-{
-	guard_run_begin();
-	send_sigbus(BUS_ADRALN, pages);
-}
-
-static void test_guards(void)
-{
-	u8 page[PAGE_SIZE];
-	void *broken = NULL;
-	int calls = 0;
-
-	report(!guard_copy(page, pages, PAGE_SIZE) && page[PAGE_SIZE - 1] == 0x5a &&
-	       guard_copy(page, pages + PAGE_SIZE, PAGE_SIZE) == -EHWPOISON &&
-	       guard_copy(pages + PAGE_SIZE, page, 1) == -EHWPOISON &&
-	       !guard_copy(page, pages, PAGE_SIZE), "guard-copy");
-	report(guard_call(read_second, NULL, &broken) == -EHWPOISON &&
-	       broken == pages + PAGE_SIZE + 77, "guard-address");
-	report(guard_call(nest, &calls, &broken) == -EHWPOISON && calls == 2, "guard-nested");
-	report(many_threads(), "guard-threads");
-	report(kills(read_unguarded) && kills(send_unguarded) && kills(send_other),
-	       "guard-ends");
-
-	guard_run_begin();
-	send_sigbus(BUS_MCEERR_AR, pages + 5);
-	report(guard_run_end() == pages + 5, "guard-run");
-	/* One of before, and memory that nobody came to so far, are nothing. */
-	guard_run_begin();
-	send_sigbus(BUS_MCEERR_AO, pages);
-	report(!guard_run_end(), "guard-run-none");
 }
 
 /*
@@ -298,7 +158,7 @@ static void test_machine(void)
 	       world_heard("the guest's page at 0x3fff000 is lost") &&
 	       vm_poisoned(vm) == 3 && read_page(MEM / PAGE_SIZE - 1) == -EHWPOISON &&
 	       !vm->stopped, "machine-breaks");
-	report(vm_lost(vm, pages) == -EFAULT && world_heard("and not the guest's"),
+	report(vm_lost(vm, guards_pages) == -EFAULT && world_heard("and not the guest's"),
 	       "machine-elsewhere");
 	free_machine();
 }
@@ -593,8 +453,7 @@ int main(void)
 	ktap_plan(29);
 	vm_fd = dup(0);
 	guard_init();
-	make_pages();
-	test_guards();
+	guards_test();
 	test_machine();
 	test_without(0, "without-userfault");
 	test_without(FEATURES & ~KVM_USERFAULT_FEATURE_POISON_INJECT, "without-injection");

@@ -374,6 +374,24 @@ static void test_replies(unsigned int rounds)
 	ktap_result(!wrong && refused > rounds / 2, "fuzz-replies");
 }
 
+/* One that is late does not keep others from being asked for. */
+static void test_late(void)
+{
+	static struct stream_side side;
+	unsigned int i, bad = !!stream_side_ask(&side, 0, PAGE_SIZE);
+	const struct stream_asked *oldest;
+
+	for (i = 1; i < 5 * STREAM_ASKED; i++) {
+		bad += !!stream_side_ask(&side, i * PAGE_SIZE, PAGE_SIZE) ||
+		       !stream_side_answered(&side, i * PAGE_SIZE, PAGE_SIZE);
+		side.nr_batch = 0;
+	}
+	oldest = stream_side_oldest(&side);
+	bad += !oldest || oldest->gpa || !stream_side_overtaken(&side) ||
+	       !stream_side_answered(&side, 0, PAGE_SIZE) || stream_side_oldest(&side);
+	ktap_result(!bad, "late");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int rounds = argc > 1 ? atoi(argv[1]) : 20000, i;
@@ -383,11 +401,12 @@ int main(int argc, char **argv)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	for (i = 0; i < sizeof(content); i++)
 		content[i] = next_random() | 1;
-	ktap_plan(16 + 3 + 2);
+	ktap_plan(16 + 4 + 2);
 	test_headers();
 	test_pieces();
 	test_many();
 	test_waits();
+	test_late();
 	test_replies(rounds);
 	return ktap_end();
 }
