@@ -180,21 +180,21 @@ static int start(struct restore *r)
 	err = state_time_prepare(m);
 	if (!err)
 		err = state_time_start(m);
+	if (!err)
+		err = vcpus_prepare(&m->vm);
 	if (err)
 		return err;
 	blk_resume(&m->blk);
 	/* As kuf run: it can be found before it runs. */
-	pthread_mutex_lock(&m->vm.lock);
 	if (o->control)
 		err = control_start(&r->control, m, o->control);
-	if (!err)
-		err = vcpus_start(&m->vm);
-	pthread_mutex_unlock(&m->vm.lock);
-	if (!err)
-		kuf_say("the guest runs");
-	if (!err && !r->how.eager)
+	if (err)
+		return err;
+	vcpus_go(&m->vm);
+	kuf_say("the guest runs");
+	if (!r->how.eager)
 		machine_show_progress(m, &r->progress);
-	return err;
+	return 0;
 }
 
 int cmd_restore(int argc, char **argv)

@@ -103,15 +103,13 @@ static int start(struct run *run)
 		err = vcpus_create(vm, o->boot.nr_cpus);
 	if (!err)
 		err = vcpu_set_entry(&vm->vcpus[0], &run->entry);
-	if (err)
-		return err;
+	if (!err)
+		err = vcpus_prepare(vm);
 	/* Before the guest says anything it can be found; who pauses it then waits for this. */
-	pthread_mutex_lock(&vm->lock);
-	if (o->control)
+	if (!err && o->control)
 		err = control_start(&run->control, m, o->control);
 	if (!err)
-		err = vcpus_start(vm);
-	pthread_mutex_unlock(&vm->lock);
+		vcpus_go(vm);
 	return err;
 }
 

@@ -240,15 +240,6 @@ void vcpus_go(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-int vcpus_start(struct vm *vm)
-{
-	int err = vcpus_prepare(vm);
-
-	if (!err)
-		vcpus_go(vm);
-	return err;
-}
-
 void vcpu_kick(struct vcpu *vcpu)
 {
 	vcpu_set_immediate_exit(vcpu, 1);
@@ -265,12 +256,10 @@ static void set_pausing(struct vm *vm, bool pausing)
 
 int vcpus_pause(struct vm *vm)
 {
-	unsigned int i;
 	int err;
 
 	set_pausing(vm, true);
-	for (i = 0; i < vm->nr_vcpus; i++)
-		vcpu_kick(&vm->vcpus[i]);
+	vcpus_kick(vm);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->nr_parked < vm->nr_vcpus && !vm->stopped)
 		pthread_cond_wait(&vm->stopped_cond, &vm->lock);

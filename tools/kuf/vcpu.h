@@ -24,9 +24,7 @@ struct vcpu {
 
 /* @nr vCPUs, as after a reset. */
 int vcpus_create(struct vm *vm, unsigned int nr);
-/* A thread each. */
-int vcpus_start(struct vm *vm);
-/* The same in two steps: of threads that wait, and of what cannot fail. */
+/* A thread each, which waits for vcpus_go(), what cannot fail. */
 int vcpus_prepare(struct vm *vm);
 void vcpus_go(struct vm *vm);
 /*

@@ -176,10 +176,11 @@ static void test_vcpus(void)
 	u64 entered[NR_VCPUS], lost = 0;
 
 	vm.vcpu_mmap_size = RUN_SIZE;
-	if (vcpus_create(&vm, NR_VCPUS) || vcpus_start(&vm)) {
+	if (vcpus_create(&vm, NR_VCPUS) || vcpus_prepare(&vm)) {
 		ktap_result(false, "vcpus");
 		return;
 	}
+	vcpus_go(&vm);
 	for (n = 0; n < rounds && !stuck && !moved && !lost; n++) {
 		if (vcpus_pause(&vm))
 			stuck++;
