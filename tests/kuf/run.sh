@@ -163,6 +163,7 @@ try pager-bandwidth fails 2 'bandwidth=1: bytes a second' "$kuf" pager --listen=
 try pager-max-vms fails 2 'max-vms=0: a number from 1 to 1024' "$kuf" pager --listen=/none --max-vms=0
 try pager-nowhere fails 1 'listen=/none/at: its directory' "$kuf" pager --listen=/none/at
 try pager-no-socket fails 1 'something that is no socket' "$kuf" pager --listen="$out/bad"
+try pager-locked fails 1 "somebody has locked $out" flock "$out" "$kuf" pager --listen="$out/pager"
 # What is wrong, which setting it is, and what to do.
 try restore-directory fails 1 'a file that kuf save wrote is needed' "$kuf" restore /tmp
 try restore-missing fails 1 'the saved VM /none: No such file' "$kuf" restore /none

@@ -22,6 +22,9 @@
 
 #define VM_FDS		4	/* the socket, and what libkuf has */
 #define OWN_FDS		2
+/* Five seconds. */
+#define LOCK_TRIES	50
+#define LOCK_PAUSE_US	100000
 
 static void vm_init(struct pagerd_vm *vm)
 {
@@ -40,19 +43,31 @@ static void drop(struct pagerd_vm *vm)
 	vm_init(vm);
 }
 
-/* Of all who may serve in this directory only one at a time is at it. */
+/*
+ * Of all who may serve in this directory only one at a time is at it, for a moment.  Whoever
+ * can read it can lock it, for longer: that is an error.
+ */
 static int lock_directory(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir = slash ? strndup(path, slash == path ? 1 : slash - path) : strdup(".");
 	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int tries = 0, err = fd < 0 ? -errno : 0;
 
-	free(dir);
-	if (fd >= 0 && flock(fd, LOCK_EX)) {
-		close(fd);
-		fd = -1;
+	while (!err && flock(fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK || ++tries == LOCK_TRIES)
+			err = -errno;
+		else
+			usleep(LOCK_PAUSE_US);
 	}
-	return fd;
+	if (err == -EWOULDBLOCK)
+		kuf_error(-EBUSY, "--listen=%s: somebody has locked %s, with flock()", path, dir);
+	else if (err)
+		kuf_error(err, "--listen=%s: its directory", path);
+	if (err && fd >= 0)
+		close(fd);
+	free(dir);
+	return err ?: fd;
 }
 
 /* What a pager that was killed left there is nobody's. */
@@ -108,7 +123,7 @@ static int listen_at(struct pagerd *d)
 		return err;
 	lock = lock_directory(d->options.path);
 	if (lock < 0)
-		return kuf_error(-errno, "--listen=%s: its directory", d->options.path);
+		return lock;
 	err = clear_path(&address);
 	if (!err)
 		err = bind_socket(d, &address);
