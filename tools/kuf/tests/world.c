@@ -162,8 +162,9 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 	if (READ_ONCE(w->lost_page) && gpa / PAGE_SIZE <= w->lost_page &&
 	    w->lost_page < (gpa + len) / PAGE_SIZE)
 		return -EHWPOISON;
-	if (w->changing_page && gpa == w->changing_page * PAGE_SIZE && len == PAGE_SIZE &&
-	    __atomic_fetch_add(&w->reads, 1, __ATOMIC_RELAXED))
+	if (w->changing_page && gpa / PAGE_SIZE <= w->changing_page &&
+	    w->changing_page < (gpa + len) / PAGE_SIZE &&
+	    __atomic_fetch_add(&w->reads, 1, __ATOMIC_RELAXED) && len == PAGE_SIZE)
 		offset += 2 * PAGE_SIZE;
 	*ptr = w->source.area + offset;
 	return 0;
