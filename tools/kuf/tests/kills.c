@@ -155,6 +155,7 @@ static void be_another(void)
 	static struct world w = {
 		.part = WORLD_DESTINATION, .listen = LISTEN_C, .mem_size = MEM,
 		.policy = KUF_EAGER, .go_timeout_ms = 1500, .journals = { NULL, JOURNAL_C },
+		.patient = true,
 	};
 
 	w.runs = shared->runs_c;

@@ -318,7 +318,7 @@ static int load(struct world *w)
 static int receive(struct world *w)
 {
 	/* Somebody else's source may not come, and one between the two may keep it. */
-	bool comes = w->part == WORLD_BOTH && !w->connect;
+	bool comes = w->patient || (w->part == WORLD_BOTH && !w->connect);
 	int err = incoming_accept(&w->in, comes ? WORLD_PATIENCE_MS : 5000);
 
 	if (!err)

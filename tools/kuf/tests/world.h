@@ -63,8 +63,9 @@ struct world {
 	unsigned int found;	/* how often a page was told to be broken */
 	/* The destination's context is there, and nothing has come. */
 	void (*prepare)(struct world *w);
+	bool patient;		/* a destination that waits until somebody comes, or kills it */
 	u64 changing_page;	/* has another content when the source reads it again */
-	unsigned int reads;	/* of that one alone */
+	unsigned int reads;	/* of that one, alone or among others */
 
 	struct mem source;	/* area */
 	struct outgoing out;
