@@ -11,33 +11,28 @@
 #include "poison.h"
 #include "vm.h"
 
-int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
+static int find(struct vm *vm, u64 gpa, u64 len, void **ptr)
 {
 	int64_t offset = len ? mem_offset(&vm->mem, gpa, len) : -1;
-	int err;
 
 	if (offset < 0)
 		return -EFAULT;
-	if (vm->pager) {
-		err = pager_access(vm->pager, gpa, len, write);
-		if (err)
-			return err;
-	}
 	*ptr = vm->mem.area + offset;
 	return 0;
 }
 
+int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
+{
+	int err = find(vm, gpa, len, ptr);
+
+	return err || !vm->pager ? err : pager_access(vm->pager, gpa, len, write);
+}
+
 int dma_try_map(struct vm *vm, u64 gpa, u64 len, void **ptr)
 {
-	int64_t offset = len ? mem_offset(&vm->mem, gpa, len) : -1;
-	int err;
+	int err = find(vm, gpa, len, ptr);
 
-	if (offset < 0)
-		return -EFAULT;
-	err = vm->pager ? pager_try_access(vm->pager, gpa, len) : 0;
-	if (!err)
-		*ptr = vm->mem.area + offset;
-	return err;
+	return err || !vm->pager ? err : pager_try_access(vm->pager, gpa, len);
 }
 
 int dma_read_page(struct vm *vm, u64 gpa, void *to)
