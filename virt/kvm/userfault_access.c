@@ -278,6 +278,9 @@ bool kvm_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa, u64 access)
 
 	if (!kvm_userfault_state(kvm) || !vcpu->userfault.mode)
 		return false;
+	/* Another vCPU that looks for one to yield to leaves that one alone. */
+	if (kvm_userfault_loaded_vcpu(kvm) != vcpu)
+		return false;
 
 	slot = gfn_to_memslot(kvm, gfn);
 	page = kvm_userfault_own_page(kvm, slot, gfn);

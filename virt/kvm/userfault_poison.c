@@ -224,6 +224,9 @@ int kvm_userfault_ioctl_poison(struct kvm *kvm, void __user *argp)
 
 	if (copy_from_user(&range, argp, sizeof(range)))
 		return -EFAULT;
+	/* Such a VM cannot have the feature. */
+	if (!kvm_arch_userfault_can_drop(kvm))
+		return -EOPNOTSUPP;
 	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_POISON))
 		return -EPERM;
 
@@ -240,9 +243,6 @@ int kvm_userfault_ioctl_poison(struct kvm *kvm, void __user *argp)
 	/* It is of all address spaces. */
 	if (!kvm_userfault_range_valid(&range) || range.as_id)
 		return -EINVAL;
-	/* Before anything has changed. */
-	if (flags == KVM_USERFAULT_POISON_SET && !kvm_arch_userfault_can_drop(kvm))
-		return -EOPNOTSUPP;
 
 	start = gpa_to_gfn(range.gpa);
 	end = start + (range.size >> PAGE_SHIFT);

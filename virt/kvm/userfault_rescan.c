@@ -259,6 +259,9 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 	gfn_t busy;
 	int r = 0, idx;
 
+	/* Such a VM cannot have the feature. */
+	if (!kvm_arch_userfault_can_drop(kvm))
+		return -EOPNOTSUPP;
 	if (!kvm_userfault_has_feature(kvm, KVM_USERFAULT_FEATURE_RESCAN))
 		return -EPERM;
 	if (!kvm_userfault_range_valid(range))
@@ -266,8 +269,6 @@ int kvm_userfault_rescan(struct kvm *kvm, struct kvm_userfault_range *range)
 	if (range->as_id != KVM_USERFAULT_AS_ALL &&
 	    range->as_id >= kvm_arch_nr_memslot_as_ids(kvm))
 		return -EINVAL;
-	if (!kvm_arch_userfault_can_drop(kvm))
-		return -EOPNOTSUPP;
 
 	/* The bits were set before; see userfault.c for the fault side. */
 	smp_mb();

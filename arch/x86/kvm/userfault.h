@@ -61,15 +61,21 @@ static inline int kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
 	return unlikely(vcpu->userfault.hit) ? __kvm_x86_userfault_ran(vcpu, r) : r;
 }
 
-static inline bool kvm_x86_userfault_gpc_poisoned(const struct gfn_to_pfn_cache *gpc)
+/* Is the page of a cache poison, and nothing left to say of it?  In atomic context, too. */
+static inline bool kvm_x86_userfault_gpc_told(struct kvm_vcpu *vcpu,
+					      const struct gfn_to_pfn_cache *gpc)
 {
 	gpa_t gpa = READ_ONCE(gpc->gpa);
 
 	return !kvm_is_error_gpa(gpa) &&
-	       kvm_userfault_poisoned(gpc->kvm, gpa_to_gfn(gpa), gpa_to_gfn(gpa) + 1);
+	       kvm_userfault_poisoned(gpc->kvm, gpa_to_gfn(gpa), gpa_to_gfn(gpa) + 1) &&
+	       kvm_userfault_told(vcpu, gpa_to_gfn(gpa));
 }
 
-/* Requests, before the guest is entered.  True: return @r from there instead. */
+/*
+ * Requests, before the guest is entered, or the vCPU blocks: nobody else would see to them.
+ * True: return @r from there instead.
+ */
 static inline bool kvm_x86_userfault_requests(struct kvm_vcpu *vcpu, int *r)
 {
 	if (!kvm_check_request(KVM_REQ_USERFAULT, vcpu))
@@ -109,7 +115,8 @@ static inline bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-static inline bool kvm_x86_userfault_gpc_poisoned(const struct gfn_to_pfn_cache *gpc)
+static inline bool kvm_x86_userfault_gpc_told(struct kvm_vcpu *vcpu,
+					      const struct gfn_to_pfn_cache *gpc)
 {
 	return false;
 }

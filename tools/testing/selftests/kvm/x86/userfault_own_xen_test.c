@@ -7,7 +7,9 @@
  * shared_info.  Other events are sent by whoever it may be, a worker included, and
  * nobody waits: sending fails, and an event that comes from an irqfd is lost.
  */
+#include <pthread.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kvm_util.h"
@@ -15,6 +17,7 @@
 #include "test_util.h"
 #include "ucall_common.h"
 #include "userfault_own_page.h"
+#include "userfault_poison.h"
 #include "userfault_xen.h"
 
 #define SLOT		10
@@ -289,6 +292,47 @@ static void test_shared(const struct shared *shared, enum userfault_backing back
 	userfault_own_destroy(&o);
 }
 
+/* Told once, it does not look again and again for what it cannot see. */
+static void test_halted_poison(enum userfault_backing backing)
+{
+	const struct shared *halted = shared;
+	struct timespec before, after;
+	struct userfault_runner r;
+	struct userfault_own o;
+	clockid_t clock;
+	s64 used_ms;
+	gpa_t gpa;
+
+	pr_info("poison and a halted vCPU, %s\n", userfault_backing_name(backing));
+	while (halted->want != want_halted)
+		halted++;
+	o = create(halted, backing);
+	gpa = userfault_gpa(o.s, PAGE);
+	vm_enable_cap(o.s->vm, KVM_CAP_USERFAULT_FEATURES, KVM_USERFAULT_FEATURE_POISON);
+	TEST_ASSERT(!__set_vcpu_attr(o.vcpu, halted->attr, halted->gpa),
+		    "KVM_XEN_VCPU_SET_ATTR: %s", strerror(errno));
+	userfault_run_sync(o.vcpu);
+
+	userfault_poison(o.s->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+	want_halted(&o);
+	userfault_assert_poison_exit(o.vcpu, __userfault_run(o.vcpu), gpa,
+				     KVM_MEMORY_EXIT_FLAG_WRITE, true);
+	userfault_runner_start(&r, o.vcpu);
+	TEST_ASSERT(!pthread_getcpuclockid(r.thread, &clock), "pthread_getcpuclockid");
+	userfault_runner_assert_waits(&r);
+	clock_gettime(clock, &before);
+	userfault_runner_assert_waits(&r);
+	clock_gettime(clock, &after);
+	used_ms = timespec_to_ns(timespec_sub(after, before)) / 1000000;
+	TEST_ASSERT(used_ms < USERFAULT_QUIET_MS / 4, "It has used %ld ms", used_ms);
+
+	userfault_runner_kick(&r);
+	userfault_runner_join(&r);
+	TEST_ASSERT(r.ret == -1 && r.error == EINTR, "KVM_RUN: %d (%s)", r.ret,
+		    strerror(r.error));
+	userfault_own_destroy(&o);
+}
+
 static const struct shared_info shinfo_content = { .wc_version = 100 };
 
 static u64 pending_word(struct userfault_own *o)
@@ -442,6 +486,7 @@ int main(void)
 				test_shared(&shared[i], backings[b], way);
 			}
 		}
+		test_halted_poison(backings[b]);
 		test_shinfo(backings[b]);
 		for (way = 0; way < NR_USERFAULT_OWN_WAYS; way++)
 			test_timer(backings[b], way);
