@@ -11,28 +11,38 @@
 #include "poison.h"
 #include "vm.h"
 
-static int find(struct vm *vm, u64 gpa, u64 len, void **ptr)
+/* NULL if that is not all memory. */
+static void *find(const struct vm *vm, u64 gpa, u64 len)
 {
 	int64_t offset = len ? mem_offset(&vm->mem, gpa, len) : -1;
 
-	if (offset < 0)
-		return -EFAULT;
-	*ptr = vm->mem.area + offset;
-	return 0;
+	return offset < 0 ? NULL : vm->mem.area + offset;
+}
+
+/* Who may not use the memory gets no pointer to it: virtqueue_take() leaves it at NULL. */
+static int give(void *at, int err, void **ptr)
+{
+	if (!err)
+		*ptr = at;
+	return err;
 }
 
 int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr)
 {
-	int err = find(vm, gpa, len, ptr);
+	void *at = find(vm, gpa, len);
 
-	return err || !vm->pager ? err : pager_access(vm->pager, gpa, len, write);
+	if (!at)
+		return -EFAULT;
+	return give(at, vm->pager ? pager_access(vm->pager, gpa, len, write) : 0, ptr);
 }
 
 int dma_try_map(struct vm *vm, u64 gpa, u64 len, void **ptr)
 {
-	int err = find(vm, gpa, len, ptr);
+	void *at = find(vm, gpa, len);
 
-	return err || !vm->pager ? err : pager_try_access(vm->pager, gpa, len);
+	if (!at)
+		return -EFAULT;
+	return give(at, vm->pager ? pager_try_access(vm->pager, gpa, len) : 0, ptr);
 }
 
 int dma_read_page(struct vm *vm, u64 gpa, void *to)

@@ -9,8 +9,9 @@ struct vm;
 /*
  * All of a device's accesses to guest memory begin here.  Makes the pages of
  * [gpa, gpa + len) present, which may wait for the pager, and sets @ptr to where
- * they are in this process.  -EFAULT if that is not all memory, -EHWPOISON if a page is
- * poisoned, or else the pager's error.  For any thread but those that the pager itself depends on.
+ * they are in this process, and leaves it alone if it fails: -EFAULT if that is not all
+ * memory, -EHWPOISON if a page is poisoned, or else the pager's error.  For any thread but
+ * those that the pager itself depends on.
  */
 int dma_map(struct vm *vm, u64 gpa, u64 len, bool write, void **ptr);
 

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/virtio_ring.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,6 +25,7 @@
 #include "guards.h"
 #include "guest.h"
 #include "state.h"
+#include "virtqueue.h"
 #include "world.h"
 
 #define UNIX		"unix:/tmp/kuf-poison-host"
@@ -125,16 +127,34 @@ static int read_page(u64 page)
 	return dma_read_page(&machine.vm, page * PAGE_SIZE, to);
 }
 
+/* A request with one buffer at @gpa is taken.  NULL: it is told that it has none. */
+static void *request(struct vm *vm, u64 gpa)
+{
+	struct vring_desc *desc = (void *)vm->mem.area;
+	struct vring_avail *avail = (void *)vm->mem.area + PAGE_SIZE;
+	struct virtqueue q = { .vm = vm, .size = 1, .desc = 0, .avail = PAGE_SIZE };
+	struct virtbuf buf = { .ptr = vm };
+	u16 head;
+
+	*desc = (struct vring_desc){ .addr = gpa, .len = 2 * PAGE_SIZE };
+	memset(avail, 0, PAGE_SIZE);
+	avail->idx = 1;
+	return virtqueue_take(&q, &buf, &head) == 1 && buf.len == 2 * PAGE_SIZE ? buf.ptr : vm;
+}
+
 static void test_machine(void)
 {
 	struct vm *vm = &machine.vm;
-	void *p;
+	void *p = NULL;
 
 	make_machine(FEATURES);
 	report(!machine_start_pager(&machine, NULL) && !vm_poisoned(vm) && !read_page(7) &&
 	       !vm_poison(vm, 7 * PAGE_SIZE, 2 * PAGE_SIZE) && vm_poisoned(vm) == 2 &&
 	       nr_set == 1 && read_page(7) == -EHWPOISON && !read_page(9) &&
-	       dma_map(vm, 6 * PAGE_SIZE, 4 * PAGE_SIZE, true, &p) == -EHWPOISON, "machine");
+	       dma_map(vm, 6 * PAGE_SIZE, 4 * PAGE_SIZE, true, &p) == -EHWPOISON &&
+	       dma_try_map(vm, 8 * PAGE_SIZE, PAGE_SIZE, &p) == -EHWPOISON && !p, "machine");
+	report(!request(vm, 6 * PAGE_SIZE) && !request(vm, 8 * PAGE_SIZE) &&
+	       request(vm, 5 * PAGE_SIZE) == vm->mem.area + 5 * PAGE_SIZE, "machine-request");
 	report(vm_poison(vm, 1, PAGE_SIZE) == -EINVAL && vm_poison(vm, 0, 0) == -EINVAL &&
 	       vm_poison(vm, 0, 100) == -EINVAL &&
 	       vm_poison(vm, MEM, PAGE_SIZE) == -EFAULT &&
@@ -450,7 +470,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(29);
+	ktap_plan(30);
 	vm_fd = dup(0);
 	guard_init();
 	guards_test();
