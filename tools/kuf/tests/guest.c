@@ -239,10 +239,18 @@ static bool read_more(struct test_run *run)
 	return true;
 }
 
+/* To the end of its line, which says what. */
+static bool guest_failed(const struct test_run *run)
+{
+	const char *at = strstr(run->console, "guest: FAILED");
+
+	return at && strchr(at, '\n');
+}
+
 bool test_wait_for(struct test_run *run, const char *text)
 {
 	while (!strstr(run->console, text)) {
-		if (!read_more(run))
+		if (guest_failed(run) || !read_more(run))
 			return false;
 	}
 	return true;

@@ -44,7 +44,10 @@ struct test_run {
 };
 
 void test_start(struct test_run *run, char *const argv[]);
-/* Until "guest: up" or whatever else is in its console; false: it ended before. */
+/*
+ * Until "guest: up" or whatever else is in its console; false: it ended before, or the guest
+ * said that something failed.
+ */
 bool test_wait_for(struct test_run *run, const char *text);
 /* The same for what kuf itself says. */
 bool test_wait_said(struct test_run *run, const char *text);
