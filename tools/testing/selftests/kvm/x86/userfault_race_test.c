@@ -90,15 +90,31 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-static bool updating;
+static pid_t updater;
 
 static void *update_slot(void *arg)
 {
 	struct userfault_slot *s = arg;
 
-	WRITE_ONCE(updating, true);
+	WRITE_ONCE(updater, syscall(__NR_gettid));
 	userfault_slot_update(s, KVM_MEM_USERFAULT, s->bitmap);
 	return NULL;
+}
+
+static bool sleeps_in_ioctl(pid_t tid)
+{
+	char path[64];
+	FILE *f;
+	long nr;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+	f = fopen(path, "r");
+	TEST_ASSERT(f, "%s: %s", path, strerror(errno));
+	/* Otherwise it says that the thread is running. */
+	if (fscanf(f, "%ld", &nr) != 1)
+		nr = -1;
+	fclose(f);
+	return nr == __NR_ioctl;
 }
 
 /*
@@ -157,12 +173,11 @@ static void test_race(u64 touched, u64 taken)
 	/* Another map, in which the page is absent; the ioctl cannot end yet. */
 	userfault_clear_all(s);
 	userfault_set_bit(s, taken);
-	WRITE_ONCE(updating, false);
+	WRITE_ONCE(updater, 0);
 	kvm_pthread_create(&ioctl_tid, NULL, update_slot, s);
-	while (!READ_ONCE(updating))
+	/* It waits in there for the one that is stuck. */
+	while (!READ_ONCE(updater) || !sleeps_in_ioctl(updater))
 		usleep(1000);
-	/* Nothing tells that it waits in there. */
-	usleep(200000);
 	zero.range = reg.range;
 	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
 	kvm_pthread_join(vcpu_tid, NULL);
