@@ -95,7 +95,7 @@ bool kvm_userfault_injects(struct kvm *kvm);
 
 /* A vCPU's own accesses that hit poison. */
 bool kvm_userfault_told(struct kvm_vcpu *vcpu, gfn_t gfn);
-bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters);
+bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool stopped, bool ended);
 int kvm_userfault_report_hit(struct kvm_vcpu *vcpu);
 
 int kvm_userfault_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);

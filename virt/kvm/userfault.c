@@ -523,6 +523,8 @@ int kvm_userfault_vcpu_ioctl(struct kvm_vcpu *vcpu, void __user *argp)
 
 	if (copy_from_user(&inject, argp, sizeof(inject)))
 		return -EFAULT;
+	if (!kvm_arch_userfault_can_drop(vcpu->kvm))
+		return -EOPNOTSUPP;
 	if (!kvm_userfault_has_feature(vcpu->kvm, KVM_USERFAULT_FEATURE_POISON))
 		return -EPERM;
 	if (inject.flags & ~KVM_USERFAULT_INJECT_FORCE || inject.result ||

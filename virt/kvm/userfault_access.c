@@ -119,7 +119,7 @@ void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 {
 	struct kvm_vcpu_userfault *u = &vcpu->userfault;
 
-	/* The last one is what stopped the instruction, if it was stopped. */
+	/* One more is remembered: this one may have been told before. */
 	if (u->hit && u->hit_gfn != gfn && !kvm_userfault_told(vcpu, u->hit_gfn)) {
 		u->untold = true;
 		u->untold_gfn = u->hit_gfn;
@@ -131,25 +131,33 @@ void kvm_userfault_hit(struct kvm_vcpu *vcpu, gfn_t gfn, u64 flags)
 	u->hit_flags = flags;
 }
 
+/* Poison that is still there, and that userspace does not know KVM to hit. */
+static bool kvm_userfault_is_news(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	return kvm_userfault_poisoned(vcpu->kvm, gfn, gfn + 1) && !kvm_userfault_told(vcpu, gfn);
+}
+
 /*
- * Is there a hit to be dealt with?  One that nothing came of (@matters false), say an
- * update of what KVM shares with the guest, is told only once, as it is going to be
- * tried again and again.
+ * Is there a hit to be dealt with?  The last one, if an instruction was @stopped: by that
+ * one.  Otherwise one that is news, if there is any, and the last one if it has @ended
+ * something else.  What nothing came of, say an update of what KVM shares with the guest, is
+ * told only once, as it is going to be tried again and again; nor is it told if it comes
+ * late, after an exit in which userspace made the page usable again.
  */
-bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters)
+bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool stopped, bool ended)
 {
 	u64 generation = kvm_userfault_poison_generation(vcpu->kvm);
 	struct kvm_vcpu_userfault *u = &vcpu->userfault;
-	bool told = kvm_userfault_told(vcpu, u->hit_gfn);
+	bool news = kvm_userfault_is_news(vcpu, u->hit_gfn);
 
-	if (!matters && told && u->untold) {
+	if (!stopped && !news && u->untold && kvm_userfault_is_news(vcpu, u->untold_gfn)) {
 		u->hit_gfn = u->untold_gfn;
 		u->hit_flags = u->untold_flags;
-		told = false;
+		news = true;
 	}
 	u->hit = false;
 	u->untold = false;
-	if (!matters && told) {
+	if (!stopped && !ended && !news) {
 		vcpu->stat.generic.userfault_poison_hits++;
 		return false;
 	}
@@ -157,7 +165,7 @@ bool kvm_userfault_take_hit(struct kvm_vcpu *vcpu, bool matters)
 		u->told_generation = generation;
 		u->nr_told = 0;
 	}
-	if (!told)
+	if (!kvm_userfault_told(vcpu, u->hit_gfn))
 		u->told[u->nr_told++ % KVM_USERFAULT_TOLD_PAGES] = u->hit_gfn;
 	return true;
 }
@@ -277,9 +285,6 @@ bool kvm_userfault_defer(struct kvm_vcpu *vcpu, gpa_t gpa, u64 access)
 	u64 flags;
 
 	if (!kvm_userfault_state(kvm) || !vcpu->userfault.mode)
-		return false;
-	/* Another vCPU that looks for one to yield to leaves that one alone. */
-	if (kvm_userfault_loaded_vcpu(kvm) != vcpu)
 		return false;
 
 	slot = gfn_to_memslot(kvm, gfn);

@@ -31,7 +31,7 @@ bool __kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu);
 bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu);
 int __kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r);
 
-/* Around the emulation of an instruction: has it hit poison? */
+/* Around the emulation of an instruction, or of the way into SMM: has it hit poison? */
 static inline void kvm_x86_userfault_emulate_begin(struct kvm_vcpu *vcpu)
 {
 	vcpu->userfault.emul_hits = vcpu->userfault.hits;

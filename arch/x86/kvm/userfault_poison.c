@@ -68,9 +68,6 @@ int kvm_arch_userfault_inject(struct kvm_vcpu *vcpu, struct kvm_userfault_inject
 	struct kvm_userfault_mce mce;
 	int r;
 
-	if (kvm_has_mirrored_tdp(vcpu->kvm))
-		return -EOPNOTSUPP;
-
 	vcpu_load(vcpu);
 	r = kvm_x86_userfault_choose(vcpu, inject->gpa, inject->access, force, &mce);
 	if (!r) {
@@ -94,7 +91,7 @@ static bool kvm_x86_userfault_try_inject(struct kvm_vcpu *vcpu, gfn_t gfn, u64 f
 	struct kvm_userfault_inject inject = {};
 	struct kvm_userfault_mce mce;
 
-	if (!kvm_userfault_injects(vcpu->kvm) || kvm_has_mirrored_tdp(vcpu->kvm))
+	if (!kvm_userfault_injects(vcpu->kvm))
 		return false;
 	if (kvm_x86_userfault_choose(vcpu, gfn_to_gpa(gfn), flags, false, &mce) || mce.shutdown)
 		return false;
@@ -147,7 +144,7 @@ bool __kvm_x86_userfault_emulate_stopped(struct kvm_vcpu *vcpu)
  */
 bool kvm_x86_userfault_smm_failed(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu->userfault.hit)
+	if (!kvm_x86_userfault_emulate_hit(vcpu))
 		return false;
 
 	kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
@@ -204,8 +201,8 @@ int __kvm_x86_userfault_ran(struct kvm_vcpu *vcpu, int r)
 		stopped |= kvm_x86_userfault_drop_fault(vcpu, &vcpu->arch.exception);
 		stopped |= kvm_x86_userfault_drop_fault(vcpu, &vcpu->arch.exception_vmexit);
 	}
-	if (!kvm_userfault_take_hit(vcpu, stopped || failed ||
-				    kvm_test_request(KVM_REQ_TRIPLE_FAULT, vcpu)))
+	if (!kvm_userfault_take_hit(vcpu, stopped,
+				    failed || kvm_test_request(KVM_REQ_TRIPLE_FAULT, vcpu)))
 		return r;
 
 	if (stopped && kvm_x86_userfault_try_inject(vcpu, vcpu->userfault.hit_gfn,

@@ -8,9 +8,11 @@
  * RSM into L2 has the VMCB mapped when it looks for the host save area.  As long as it
  * waits for that, the VMCB cannot be taken away, and whoever tries is told.
  */
+#include <asm/kvm_para.h>
 #include <pthread.h>
 #include <unistd.h>
 
+#include "apic.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "smm.h"
@@ -24,6 +26,10 @@
 #define SMRAM_ENTRY	8ul		/* in pages */
 #define SMRAM_STATE	15ul
 #define SMM_PORT	0xe
+/* Of the other slot: nobody else uses it. */
+#define SHARED		13ul
+/* No memslot. */
+#define NO_SMRAM	0x40000000ul
 
 /* in $SMM_PORT, %al; rsm */
 static const u8 handler[] = { 0xe4, SMM_PORT, 0x0f, 0xaa };
@@ -199,14 +205,14 @@ static void test_busy(struct world *w)
 	userfault_give(w->t, USERFAULT_VMCB);
 }
 
-/* State that cannot be saved is the end of the vCPU, as on hardware; not of the VM. */
-static void test_poison(struct world *w)
+/*
+ * State that cannot be saved is the end of the vCPU, as on hardware; not of the VM.  It is
+ * undefined then, so each of these has a VM of its own.
+ */
+static void assert_poison_shutdown(struct world *w, gpa_t gpa)
 {
-	gpa_t gpa = userfault_gpa(w->smram, SMRAM_STATE);
 	struct kvm_regs regs;
 
-	to_l2(w);
-	userfault_poison(w->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
 	inject_smi(w->vcpu);
 	userfault_assert_poison_exit(w->vcpu, __userfault_run(w->vcpu), gpa,
 				     KVM_MEMORY_EXIT_FLAG_WRITE, true);
@@ -215,6 +221,76 @@ static void test_poison(struct world *w)
 	/* All of this fails with EIO in a VM that is dead. */
 	userfault_poison(w->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_CLEAR);
 	vcpu_regs_get(w->vcpu, &regs);
+}
+
+static void test_poison(enum userfault_backing backing, bool l2, bool hsave)
+{
+	struct world w;
+	gpa_t gpa;
+
+	create(&w, backing);
+	userfault_l2_order(w.vm, USERFAULT_L1_VMSAVE, USERFAULT_L2_NOTHING);
+	if (l2)
+		to_l2(&w);
+	gpa = hsave ? userfault_gpa(w.s, USERFAULT_HSAVE) : userfault_gpa(w.smram, SMRAM_STATE);
+	userfault_poison(w.vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+	assert_poison_shutdown(&w, gpa);
+	destroy(&w);
+}
+
+/* What KVM shares with the guest is lost.  Userspace is told of that, once. */
+static void lose_shared(struct world *w, u64 access)
+{
+	gpa_t gpa = userfault_gpa(w->s, SHARED);
+
+	userfault_poison(w->vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+	userfault_l2_order(w->vm, USERFAULT_L1_VMSAVE, USERFAULT_L2_NOTHING);
+	userfault_assert_poison_exit(w->vcpu, __userfault_run(w->vcpu), gpa, access, true);
+	run_to(w, USERFAULT_L1_PORT);
+}
+
+/* The virtual APIC's page is hit after SMRAM in the same turn, and known since before. */
+static void test_poison_and_vapic(void)
+{
+	struct kvm_vapic_addr vapic;
+	struct kvm_lapic_state lapic;
+	struct world w;
+	gpa_t gpa;
+
+	create(&w, USERFAULT_ANON);
+	vcpu_ioctl(w.vcpu, KVM_GET_LAPIC, &lapic);
+	*(u32 *)(lapic.regs + APIC_SPIV) |= APIC_SPIV_APIC_ENABLED;
+	vcpu_ioctl(w.vcpu, KVM_SET_LAPIC, &lapic);
+	gpa = userfault_gpa(w.smram, SMRAM_STATE);
+	vapic.vapic_addr = userfault_gpa(w.s, SHARED);
+	vcpu_ioctl(w.vcpu, KVM_SET_VAPIC_ADDR, &vapic);
+
+	userfault_poison(w.vm, gpa, PAGE_SIZE, KVM_USERFAULT_POISON_SET);
+	lose_shared(&w, KVM_MEMORY_EXIT_FLAG_READ);
+	assert_poison_shutdown(&w, gpa);
+	destroy(&w);
+}
+
+/* No memory at all is the end of the VM, as ever, whatever else is poisoned. */
+static void test_no_smram(void)
+{
+	struct world w;
+	int ret;
+
+	create(&w, USERFAULT_ANON);
+	vcpu_set_msr(w.vcpu, MSR_KVM_STEAL_TIME,
+		     userfault_gpa(w.s, SHARED) | KVM_MSR_ENABLED);
+	lose_shared(&w, KVM_MEMORY_EXIT_FLAG_WRITE);
+
+	vcpu_set_msr(w.vcpu, MSR_IA32_SMBASE, NO_SMRAM);
+	inject_smi(w.vcpu);
+	ret = __userfault_run(w.vcpu);
+	TEST_ASSERT(ret == -1 && errno == EIO, "KVM_RUN: %d, %s, exit reason %u", ret,
+		    strerror(errno), w.vcpu->run->exit_reason);
+	/* A VM that is dead does not let go of memslots: the process does. */
+	userfault_taker_free(w.t);
+	userfault_taker_free(w.smram_taker);
+	kvm_vm_free(w.vm);
 }
 
 int main(void)
@@ -235,8 +311,14 @@ int main(void)
 		test_l1(&w);
 		test_l2(&w);
 		test_busy(&w);
-		test_poison(&w);
 		destroy(&w);
+
+		test_poison(backings[i], false, false);
+		test_poison(backings[i], true, false);
+		test_poison(backings[i], true, true);
 	}
+	pr_info("other poison\n");
+	test_poison_and_vapic();
+	test_no_smram();
 	return 0;
 }

@@ -24,6 +24,7 @@
 /* No memslot. */
 #define MMIO		0xd0000000ul
 #define MMIO_VALUE	0x1122334455667788ull
+#define PORT		0x40
 
 #define ROUNDS		6
 
@@ -111,6 +112,44 @@ static void test_two_pages(void)
 		run_rounds(told);
 		TEST_ASSERT_EQ(told[CLOCK_PAGE], 1);
 		TEST_ASSERT_EQ(told[STEAL_PAGE], 0);
+	}
+	destroy();
+}
+
+static void guest_out(void)
+{
+	for (;;)
+		asm volatile("outb %%al, $" __stringify(PORT) : : "a"(0));
+}
+
+/* Entered, and left for userspace: in one turn. */
+static void run_out(void)
+{
+	userfault_run(vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
+	TEST_ASSERT_EQ(vcpu->run->io.port, PORT);
+}
+
+/* The last turn before an exit hits poison, which is gone before the next KVM_RUN. */
+static void test_late(void)
+{
+	pr_info("cleared in between\n");
+	create(guest_out);
+	vcpu_set_msr(vcpu, MSR_KVM_STEAL_TIME, userfault_gpa(s, STEAL_PAGE) | KVM_MSR_ENABLED);
+
+	run_out();
+	for (int told = 0; told < 2; told++) {
+		set_page(STEAL_PAGE, SET);
+		run_out();
+		if (told) {
+			userfault_assert_poison_exit(vcpu, __userfault_run(vcpu),
+						     userfault_gpa(s, STEAL_PAGE),
+						     KVM_MEMORY_EXIT_FLAG_WRITE, true);
+			run_out();
+		}
+		set_page(STEAL_PAGE, CLEAR);
+		for (int i = 0; i < ROUNDS; i++)
+			run_out();
 	}
 	destroy();
 }
@@ -234,6 +273,7 @@ int main(void)
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_USERFAULT_FEATURES) & KVM_USERFAULT_FEATURE_POISON);
 
 	test_two_pages();
+	test_late();
 	test_new_slot();
 	if (kvm_has_cap(KVM_CAP_X86_TRIPLE_FAULT_EVENT))
 		test_shutdown();
