@@ -83,11 +83,17 @@ void machine_resume(struct machine *m)
 	vcpus_resume(&m->vm);
 }
 
-/* Of all who wait for a page: nobody may fill it any more. */
+/*
+ * Of all who wait for a page: nobody may fill it any more.  Devices, and jobs of the control
+ * socket, only once no vCPU can take for content what they are let go with.
+ */
 static void let_go(struct machine *m)
 {
 	vcpus_kick(&m->vm);
 	pager_cancel(&m->pager);
+	m->stuck = vcpus_wait(&m->vm);
+	if (!m->stuck)
+		pager_let_go(&m->pager);
 }
 
 int machine_wait(struct machine *m, int err, unsigned int timeout_s)
@@ -116,9 +122,9 @@ static void leave(int code)
 
 int machine_finish(struct machine *m, int code)
 {
-	if (vcpus_join(&m->vm))
+	if (m->stuck)
 		leave(code);
-	pager_let_go(&m->pager);
+	vcpus_join(&m->vm);
 	blk_stop(&m->blk);
 	if (code >= KUF_EXIT_CRASH && code < KUF_EXIT_GUEST)
 		machine_say_where(m);

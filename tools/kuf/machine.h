@@ -43,6 +43,7 @@ struct machine {
 	u32 coming;		/* enum machine_coming; atomic: says what others may look at */
 	/* Others may look there as well: where its memory comes from. */
 	struct stream_source *from;	/* or NULL: not from another host */
+	bool stuck;		/* machine_wait(): a vCPU does not end */
 	struct machine_time time;	/* what was loaded, if time_stands */
 	bool time_stands;
 
@@ -73,7 +74,8 @@ void machine_say_paused(struct machine *m);
 
 /*
  * Until the VM is stopped: after an error of whoever started it (@err), or when the
- * guest ends or @timeout_s passed.  Returns an exit code, for machine_finish().
+ * guest ends or @timeout_s passed.  Nobody waits for pages any more then, so that who has
+ * a job can be waited for.  Returns an exit code, for machine_finish().
  */
 int machine_wait(struct machine *m, int err, unsigned int timeout_s);
 /* With nobody else at the VM any more.  What kuf is to exit with. */

@@ -95,7 +95,7 @@ int pager_vcpu_exit(struct pager *p, const struct kvm_run *run, int error);
 
 /* Nobody waits for pages any more: the VM is stopped. */
 void pager_cancel(struct pager *p);
-/* After that, with vCPUs at rest: nor do devices, for a page that may not come any more. */
+/* After that, with vCPUs at rest: nor do others, for a page that may not come any more. */
 void pager_let_go(struct pager *p);
 /*
  * With vCPUs and devices at rest: ends serving, says what it came to, and checks that

@@ -213,6 +213,10 @@ static void *run_vcpu(void *arg)
 		else
 			run_once(vcpu);
 	}
+	pthread_mutex_lock(&vcpu->vm->lock);
+	vcpu->ended = true;
+	pthread_cond_broadcast(&vcpu->vm->stopped_cond);
+	pthread_mutex_unlock(&vcpu->vm->lock);
 	return NULL;
 }
 
@@ -283,26 +287,35 @@ void vcpus_kick(struct vm *vm)
 	}
 }
 
-int vcpus_join(struct vm *vm)
+int vcpus_wait(struct vm *vm)
 {
 	struct timespec until;
 	unsigned int i;
-	int err;
+	int err = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += JOIN_PATIENCE_S;
+	pthread_mutex_lock(&vm->lock);
 	for (i = 0; i < vm->nr_vcpus; i++) {
-		struct vcpu *vcpu = &vm->vcpus[i];
-
-		if (!vcpu->has_thread)
-			continue;
-		vcpu_kick(vcpu);
-		err = pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, &until);
+		while (vm->vcpus[i].has_thread && !vm->vcpus[i].ended && !err)
+			err = pthread_cond_clockwait(&vm->stopped_cond, &vm->lock,
+						     CLOCK_MONOTONIC, &until);
 		if (err)
-			return kuf_error(-err, "vCPU %u waits for a page that nobody brings", i);
-		vcpu->has_thread = false;
+			break;
 	}
-	return 0;
+	pthread_mutex_unlock(&vm->lock);
+	return err ? kuf_error(-err, "vCPU %u waits for a page that nobody brings", i) : 0;
+}
+
+void vcpus_join(struct vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		if (vm->vcpus[i].has_thread)
+			pthread_join(vm->vcpus[i].thread, NULL);
+		vm->vcpus[i].has_thread = false;
+	}
 }
 
 void vcpus_destroy(struct vm *vm)

@@ -15,6 +15,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool has_thread;
+	bool ended;		/* the thread, or is about to; vm->lock */
 	struct kvm_cpuid2 *cpuid;	/* what it was given */
 	/* Exits for poison at hit_gpa, one after the other. */
 	u64 hit_gpa;
@@ -36,10 +37,12 @@ void vcpus_resume(struct vm *vm);
 /* After vm_stop(): tells them to leave the guest; also before there are any. */
 void vcpus_kick(struct vm *vm);
 /*
- * The same, and waits until they have ended.  -ETIMEDOUT after a message: one has not, as
- * KVM waits for a page for it that nobody fills any more.
+ * After that: waits until they have ended.  -ETIMEDOUT after a message: one has not, as KVM
+ * waits for a page for it that nobody fills any more.  Others may kick them meanwhile.
  */
-int vcpus_join(struct vm *vm);
+int vcpus_wait(struct vm *vm);
+/* After that, with nobody else there to kick them. */
+void vcpus_join(struct vm *vm);
 void vcpus_destroy(struct vm *vm);
 
 /* Out of the guest; also one that looked just before at what it is to do. */

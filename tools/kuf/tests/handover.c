@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What happens to a machine when a VM changes hands: at the source when it is given up, and
- * at the destination from READY until it runs.  Runs on any host: there is no KVM, and what
- * may fail does so when told to.
+ * at the destination from READY until it runs; and when it ends with a job at work.  Runs on
+ * any host: there is no KVM, and what may fail does so when told to.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -10,10 +10,13 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "guest.h"
 #include "migrate.h"
 
@@ -21,6 +24,8 @@
 #define JOURNAL		"/tmp/kuf-handover-journal"
 #define MEMORY		"/tmp/kuf-handover-memory"
 #define NOBODY		"unix:/tmp/kuf-handover-nobody"
+#define CONTROL		"/tmp/kuf-handover-control"
+#define SAVED		"/tmp/kuf-handover-saved"
 
 int kuf_error(int err, const char *fmt, ...)
 {
@@ -64,20 +69,26 @@ static struct machine machine;
 static struct outgoing out;
 static const u8 token[PROTO_ID_SIZE] = "the other side's";
 
-static bool begin(void)
+static void make_machine(void)
 {
 	pthread_condattr_t attr;
+
+	machine_init(&machine);
+	pthread_mutex_init(&machine.vm.lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&machine.vm.stopped_cond, &attr);
+}
+
+static bool begin(void)
+{
 	struct net_address to;
 	int fd = open(DISK, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	bool ok = fd >= 0 && !ftruncate(fd, PAGE_SIZE);
 
 	close(fd);
 	unlink(JOURNAL);
-	machine_init(&machine);
-	pthread_mutex_init(&machine.vm.lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&machine.vm.stopped_cond, &attr);
+	make_machine();
 	out = (struct outgoing){ .cancel = -1 };
 	/* It only takes the operations: nobody is there. */
 	ok = ok && !blk_start(&machine.blk, &machine.vm, DISK) &&
@@ -195,14 +206,88 @@ static void test_timeout(void)
 	end();
 }
 
+static int request_nothing(void *source, const struct kuf_request *request)
+{
+	return 0;
+}
+
+static int receive_nothing(void *source, struct kuf_reply *reply)
+{
+	return -EAGAIN;
+}
+
+static struct control control;
+
+static void *save(void *arg)
+{
+	struct control_request request = { .op = CONTROL_SAVE, .text = SAVED };
+	struct control_reply *reply = arg;
+
+	if (control_ask(CONTROL, &request, reply))
+		reply->err = 0;
+	return NULL;
+}
+
+static void *stop_control(void *arg)
+{
+	control_stop(&control);
+	return NULL;
+}
+
+/* --engine=uffd, and kuf save waits for a page of a source that is gone. */
+static void test_job(void)
+{
+	static const struct kuf_source_ops ops = {
+		.size = sizeof(ops), .request = request_nothing, .receive = receive_nothing,
+	};
+	struct pager_config config = {
+		.engine = PAGER_UFFD, .mode = PAGER_THREAD, .ops = &ops, .policy.kind = KUF_LAZY,
+	};
+	struct control_reply reply = {};
+	struct kuf_report r = {};
+	pthread_t asks, stops;
+	struct timespec until;
+	bool ok;
+	int i;
+
+	make_machine();
+	unlink(CONTROL);
+	ok = !mem_create(&machine.vm.mem, MEM_SHMEM, MIN_MEM, -1) &&
+	     !machine_start_pager(&machine, &config) &&
+	     !control_start(&control, &machine, CONTROL) &&
+	     !pthread_create(&asks, NULL, save, &reply);
+	for (i = 0; ok && i < 6000 && !r.events; i++) {
+		usleep(10000);
+		machine_report(&machine, &r);
+	}
+	ok = ok && r.events && machine_wait(&machine, 0, 1) == KUF_EXIT_TIMEOUT &&
+	     !pthread_create(&stops, NULL, stop_control, NULL);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 60;
+	if (!ok || pthread_timedjoin_np(stops, NULL, &until)) {
+		ktap_result(false, "timeout-with-a-job");
+		exit(1);
+	}
+	pthread_join(asks, NULL);
+	ktap_result(machine_finish(&machine, KUF_EXIT_TIMEOUT) == KUF_EXIT_TIMEOUT &&
+		    reply.err == -ECANCELED && access(SAVED, F_OK), "timeout-with-a-job");
+	machine_release(&machine);
+}
+
 int main(void)
 {
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(11);
+	ktap_plan(11 + (fd >= 0));
 	test_give_up();
 	test_not_given_up();
 	test_vacant();
 	test_lost();
 	test_timeout();
+	if (fd >= 0)
+		test_job();
+	else
+		printf("# no userfaultfd here: %s\n", strerror(errno));
 	return ktap_end();
 }

@@ -195,7 +195,11 @@ static void test_vcpus(void)
 			stuck += !changes(&fakes[i].entered, entered[i]);
 	}
 	vm_stop(&vm, 0);
-	vcpus_join(&vm);
+	vcpus_kick(&vm);
+	if (vcpus_wait(&vm))
+		stuck++;
+	else
+		vcpus_join(&vm);
 	printf("# %u times paused: %u moved, %u stuck, %llu kicks lost\n", n, moved, stuck,
 	       (unsigned long long)lost);
 	ktap_result(n == rounds && !moved && !stuck && !lost, "vcpus");
