@@ -62,7 +62,7 @@ static int send_stock(struct comeback *c, struct stream *main, const struct page
 		.pages = c->mem->size / PAGE_SIZE,
 		.absent = absent->count,
 		.poisoned = poisoned->count,
-		.started = c->went,
+		.started = c->started,
 	};
 	int err;
 
@@ -180,7 +180,7 @@ static void *receive_guests(void *arg)
 
 	while (sem_wait(&c->begin))
 		;
-	while (c->went && !comeback_wait(c, &main, &urgent, -1)) {
+	while (c->started && !comeback_wait(c, &main, &urgent, -1)) {
 		kuf_say("the source of the VM is there again");
 		/* Connections end with whoever uses them. */
 		main.cancel = -1;
@@ -188,7 +188,7 @@ static void *receive_guests(void *arg)
 		stream_source_replace(c->source, &main, &urgent);
 	}
 	/* Otherwise they are somebody else's. */
-	if (c->went)
+	if (c->started)
 		lobby_close(c->lobby);
 	return NULL;
 }
@@ -211,7 +211,7 @@ int comeback_prepare(struct comeback *c)
 void comeback_start(struct comeback *c, struct stream_source *source)
 {
 	c->source = source;
-	c->went = true;
+	c->started = true;
 	c->lobby->cancel = c->stop;
 	sem_post(&c->begin);
 }

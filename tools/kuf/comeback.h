@@ -22,6 +22,7 @@ struct comeback {
 	const struct mem *mem;		/* the VM's */
 	struct kuf *k;			/* of it, if libkuf has it */
 	bool went;			/* GO came before; then there is no taking back */
+	bool started;			/* comeback_start() */
 
 	/* comeback_prepare() */
 	pthread_t thread;

@@ -163,6 +163,7 @@ int incoming_go(struct incoming *in)
 	if (err)
 		return err;
 	in->went = true;
+	in->comeback.went = true;
 	in->go_ns = stream_now_ns();
 	return 0;
 }

@@ -105,8 +105,8 @@ static const char help[] =
 "only those can connect whom you trust; kuf send --help tells of tunnels.\n"
 "\n"
 "Exit status: as kuf run; 1 also if no VM came, which then runs on where it was; 7 the\n"
-"other side was lost, and pages of the guest with it; 8 it was given up, and never ran:\n"
-"its source can give it to another one.\n";
+"other side was lost, and pages of the guest with it; 8 it was given up, and never ran;\n"
+"with --journal its source can give it to another one.\n";
 
 static int parse_one(struct recv *r, int option, const char *arg)
 {

@@ -28,6 +28,8 @@ enum what { PREPARE, VCPUS, COMEBACK, DISK, CLOCKS, RECORD, PROGRESS, NR_WHAT };
 static unsigned int fails[NR_WHAT], done[NR_WHAT];
 static unsigned int out_of_order;
 static u32 owner_at_go;
+static struct stream spoof = { .fd = -1 };	/* of who read the token on its way */
+static bool spoofs;
 
 static int act(enum what what)
 {
@@ -81,8 +83,26 @@ int __wrap_comeback_prepare(struct comeback *c)
 	return act(COMEBACK) ?: __real_comeback_prepare(c);
 }
 
+static struct world world;
+
+/* GO came, so the source does not say that. */
+static void send_taken_back(void)
+{
+	struct proto_hello hello = {
+		.required = PROTO_REQUIRED, .role = PROTO_TAKEN_BACK, .epoch = world.out.epoch + 1,
+	};
+
+	memcpy(hello.session, world.out.session, sizeof(hello.session));
+	memcpy(hello.token, world.out.token, sizeof(hello.token));
+	stream_open(&spoof, net_connect(&world.to, WORLD_PATIENCE_MS, -1), "spoof", 0, -1);
+	stream_send(&spoof, PROTO_HELLO, &hello, sizeof(hello), WORLD_PATIENCE_MS);
+}
+
 int __wrap_blk_reopen(struct blk *blk)
 {
+	/* Ahead of the source, which comes when it has heard of the disk. */
+	if (spoofs && spoof.fd < 0)
+		send_taken_back();
 	return act(DISK);
 }
 
@@ -118,7 +138,6 @@ void __wrap_vcpus_go(struct vm *vm)
 	vm_stop(vm, GUEST_ENDS);
 }
 
-static struct world world;
 static bool ended;
 
 static void *be_source(void *arg)
@@ -145,12 +164,14 @@ static const struct arrival {
 	unsigned int times;
 	bool stays;		/* at the source */
 	unsigned int recovered;
+	bool spoofed;		/* others say that it was taken back */
 } arrivals[] = {
 	{ "fine", DISK, 0 },
 	{ "no-clocks-here", PREPARE, 1, true },
 	{ "no-vcpu-threads", VCPUS, 1, true },
 	{ "no-thread-for-the-source", COMEBACK, 1, true },
 	{ "no-disk", DISK, 2, false, 2 },
+	{ "taken-back-by-others", DISK, 1, false, 1, .spoofed = true },
 	{ "clocks-do-not-start", CLOCKS, 1, false, 1 },
 	{ "not-recorded", RECORD, 1, false, 1 },
 	{ "no-progress", PROGRESS, 1 },
@@ -165,6 +186,7 @@ static void test(const struct arrival *a)
 	memset(done, 0, sizeof(done));
 	memset(fails, 0, sizeof(fails));
 	fails[a->what] = a->times;
+	spoofs = a->spoofed;
 	owner_at_go = ~0u;
 	ended = false;
 	unlink(LISTEN + strlen("unix:"));
@@ -179,7 +201,10 @@ static void test(const struct arrival *a)
 	code = receive();
 	__atomic_store_n(&ended, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	ok = !out_of_order && world.recovered == a->recovered;
+	ok = !out_of_order && world.recovered == a->recovered &&
+	     a->spoofed == (spoof.fd >= 0) &&
+	     (!a->spoofed || world_heard("another VM is on its way here, or is here"));
+	stream_close(&spoof);
 	if (a->stays)
 		ok = ok && code == KUF_EXIT_FAILED && world.resumed && !world.gave_up &&
 		     owner() == JOURNAL_COMES && owner_at_go == ~0u;
