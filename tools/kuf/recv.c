@@ -262,6 +262,19 @@ static int receive(struct recv *r)
 	return err;
 }
 
+/*
+ * Whoever is killed from here on may have run it.  After an error the file may say so, too:
+ * it is to say that it was not, or nobody could give the VM to another one.
+ */
+static int record_here(struct machine *m)
+{
+	int err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+
+	if (err)
+		journal_write(&m->journal, m->session, m->epoch, JOURNAL_COMES);
+	return err;
+}
+
 /* What may fail is done: the VM runs when this returns 0, and did not before. */
 static int start(struct recv *r)
 {
@@ -271,9 +284,8 @@ static int start(struct recv *r)
 	err = blk_reopen(&m->blk);
 	if (!err)
 		err = state_time_start(m);
-	/* Whoever is killed from here on may have run it. */
 	if (!err)
-		err = journal_write(&m->journal, m->session, m->epoch, JOURNAL_HERE);
+		err = record_here(m);
 	if (err)
 		return err;
 	blk_resume(&m->blk);

@@ -24,10 +24,10 @@
 #define GUEST_ENDS	70
 
 /* How often each is to fail, and did what it is to do. */
-enum what { PREPARE, VCPUS, COMEBACK, DISK, CLOCKS, RECORD, PROGRESS, NR_WHAT };
+enum what { PREPARE, VCPUS, COMEBACK, DISK, CLOCKS, RECORD, LASTS, PROGRESS, NR_WHAT };
 static unsigned int fails[NR_WHAT], done[NR_WHAT];
 static unsigned int out_of_order;
-static u32 owner_at_go;
+static u32 owner_at_go, owner_before;
 static struct stream spoof = { .fd = -1 };	/* of who read the token on its way */
 static bool spoofs;
 
@@ -103,6 +103,7 @@ int __wrap_blk_reopen(struct blk *blk)
 	/* Ahead of the source, which comes when it has heard of the disk. */
 	if (spoofs && spoof.fd < 0)
 		send_taken_back();
+	owner_before = owner();
 	return act(DISK);
 }
 
@@ -118,9 +119,16 @@ int __real_journal_write(struct journal *j, const u8 *session, u64 epoch,
 int __wrap_journal_write(struct journal *j, const u8 *session, u64 epoch,
 			 enum journal_owner owner)
 {
-	if (j->path && !strcmp(j->path, JOURNAL_B) && owner == JOURNAL_HERE && act(RECORD))
+	bool here = j->path && !strcmp(j->path, JOURNAL_B) && owner == JOURNAL_HERE;
+	int err;
+
+	if (here && act(RECORD))
 		return -ENOSPC;
-	return __real_journal_write(j, session, epoch, owner);
+	err = __real_journal_write(j, session, epoch, owner);
+	/* It has its name, and nobody knows whether that outlasts a crash of the host. */
+	if (here && act(LASTS))
+		return -EIO;
+	return err;
 }
 
 int __wrap_progress_start(struct progress *p, FILE *to,
@@ -174,6 +182,7 @@ static const struct arrival {
 	{ "taken-back-by-others", DISK, 1, false, 1, .spoofed = true },
 	{ "clocks-do-not-start", CLOCKS, 1, false, 1 },
 	{ "not-recorded", RECORD, 1, false, 1 },
+	{ "record-may-not-last", LASTS, 1, false, 1 },
 	{ "no-progress", PROGRESS, 1 },
 };
 
@@ -211,7 +220,8 @@ static void test(const struct arrival *a)
 	else
 		ok = ok && code == GUEST_ENDS && !world.source_err && !world.resumed &&
 		     world.out.origin.done.kind == PROTO_DONE_ENDED &&
-		     owner_at_go == JOURNAL_HERE && (a->what == PROGRESS || done[a->what] == 1);
+		     owner_before == JOURNAL_COMES && owner_at_go == JOURNAL_HERE &&
+		     (a->what == PROGRESS || done[a->what] == 1);
 	if (!ok)
 		printf("# code %d, source %d, %u times recovered, %u at go; said: %s", code,
 		       world.source_err, world.recovered, owner_at_go, world_said);
