@@ -13,6 +13,8 @@
 #define PHASE_MS	30000
 #define TAKE_BACK_MS	2000
 #define RETRY_MS	200
+/* For one that is there, and says each time that it cannot start the VM. */
+#define NOT_STARTED_MS	1000
 
 static const char * const phase_names[] = {
 	[OUTGOING_NONE] = "none",
@@ -280,24 +282,38 @@ static int come_back(struct outgoing *o, const struct net_address *to)
 	return send_go(o);
 }
 
+/* It said so, or needed pages. */
+static bool is_started(const struct outgoing *o)
+{
+	const struct origin_counts *c = &o->origin.counts;
+
+	return o->origin.started_ns || c->requests[0] || c->requests[1];
+}
+
 /*
- * Again and again, for as long as is wished for.  What @err was, or became; whoever is
- * at @to and does not know this VM, or is not there yet, is tried again as well.
+ * Again and again, for as long as is wished for, and so long after each cut once the VM was
+ * started.  What @err was, or became; whoever is at @to and does not know this VM, or is not
+ * there yet, is tried again as well.
  */
 static int retry(struct outgoing *o, const struct net_address *to, int err)
 {
 	u64 until = stream_now_ns() + o->retry_ms * 1000000ull;
+	int wait_ms = RETRY_MS;
 
 	while (may_recover(o, err) && !o->vacant && stream_now_ns() < until) {
 		hang_up(o);
-		if (net_wait(-1, 0, RETRY_MS, o->cancel) == -ECANCELED)
+		if (net_wait(-1, 0, wait_ms, o->cancel) == -ECANCELED)
 			return -ECANCELED;
+		wait_ms = RETRY_MS;
 		err = come_back(o, to);
 		if (err)
 			continue;
 		set_phase(o, OUTGOING_GIVEN_UP);
 		err = serve(o);
-		until = stream_now_ns() + o->retry_ms * 1000000ull;
+		if (is_started(o))
+			until = stream_now_ns() + o->retry_ms * 1000000ull;
+		else
+			wait_ms = NOT_STARTED_MS;
 	}
 	return err;
 }

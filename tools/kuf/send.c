@@ -37,7 +37,7 @@ static const char help[] =
 "                    (for tests; up to 10000000)\n"
 "  --bandwidth=BYTES bytes a second for what nobody waits for, with K, M or G\n"
 "  --retry=SEC       after the VM was given up: connect again by itself, for so long\n"
-"                    after each cut (0)\n"
+"                    after each cut, or in all while it cannot be started there (0)\n"
 "\n"
 "Nothing is encrypted, nor is it checked who the other side is: whoever can read the\n"
 "connection has the guest's memory. Use it on a network that you trust, or through a\n"

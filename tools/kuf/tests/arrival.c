@@ -28,6 +28,7 @@ enum what { PREPARE, VCPUS, COMEBACK, DISK, CLOCKS, RECORD, LASTS, PROGRESS, NR_
 static unsigned int fails[NR_WHAT], done[NR_WHAT];
 static unsigned int out_of_order;
 static u32 owner_at_go, owner_before;
+static unsigned int tries;	/* to open the disk */
 static struct stream spoof = { .fd = -1 };	/* of who read the token on its way */
 static bool spoofs;
 
@@ -104,6 +105,11 @@ int __wrap_blk_reopen(struct blk *blk)
 	if (spoofs && spoof.fd < 0)
 		send_taken_back();
 	owner_before = owner();
+	/* It is not mended before the source has given up coming by itself. */
+	if (world.retry_ms && READ_ONCE(world.recovered))
+		fails[DISK] = 0;
+	else
+		tries++;
 	return act(DISK);
 }
 
@@ -173,12 +179,14 @@ static const struct arrival {
 	bool stays;		/* at the source */
 	unsigned int recovered;
 	bool spoofed;		/* others say that it was taken back */
+	u64 retry_ms;		/* the source comes by itself, so long, and then it is mended */
 } arrivals[] = {
 	{ "fine", DISK, 0 },
 	{ "no-clocks-here", PREPARE, 1, true },
 	{ "no-vcpu-threads", VCPUS, 1, true },
 	{ "no-thread-for-the-source", COMEBACK, 1, true },
 	{ "no-disk", DISK, 2, false, 2 },
+	{ "no-disk-for-long", DISK, 40, false, 1, .retry_ms = 1500 },
 	{ "taken-back-by-others", DISK, 1, false, 1, .spoofed = true },
 	{ "clocks-do-not-start", CLOCKS, 1, false, 1 },
 	{ "not-recorded", RECORD, 1, false, 1 },
@@ -196,6 +204,7 @@ static void test(const struct arrival *a)
 	memset(fails, 0, sizeof(fails));
 	fails[a->what] = a->times;
 	spoofs = a->spoofed;
+	tries = 0;
 	owner_at_go = ~0u;
 	ended = false;
 	unlink(LISTEN + strlen("unix:"));
@@ -203,7 +212,7 @@ static void test(const struct arrival *a)
 	unlink(JOURNAL_B);
 	world = (struct world){
 		.part = WORLD_SOURCE, .listen = LISTEN, .connect = LISTEN, .recover_at = LISTEN,
-		.recovers = 10, .journals = { JOURNAL_A },
+		.recovers = 10, .journals = { JOURNAL_A }, .retry_ms = a->retry_ms,
 	};
 	world_listen(&world);
 	pthread_create(&thread, NULL, be_source, NULL);
@@ -211,7 +220,7 @@ static void test(const struct arrival *a)
 	__atomic_store_n(&ended, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	ok = !out_of_order && world.recovered == a->recovered &&
-	     a->spoofed == (spoof.fd >= 0) &&
+	     a->spoofed == (spoof.fd >= 0) && (!a->retry_ms || tries <= 5) &&
 	     (!a->spoofed || world_heard("another VM is on its way here, or is here"));
 	stream_close(&spoof);
 	if (a->stays)

@@ -189,6 +189,7 @@ static void init_source(struct world *w)
 		.epoch = 7,
 		.config = { .mem_size = w->source.size, .nr_cpus = 2 },
 		.cancel = -1,
+		.retry_ms = w->retry_ms,
 		.origin = {
 			.mem = &w->source,
 			.map = map_source,

@@ -50,6 +50,7 @@ struct world {
 	u64 mem_size;		/* 0: WORLD_MEM */
 	int (*load)(struct world *w);	/* NULL: the state is the one of these worlds */
 	int go_timeout_ms;	/* 0: not long */
+	u64 retry_ms;		/* of the source */
 	/*
 	 * How often the source connects again after a cut, and where: the same address
 	 * as @connect.
