@@ -70,7 +70,7 @@ POLICY_HELP
 "                    host's now\n"
 "  --resave=FILE     do not run the guest, but save it again: the file is the same\n"
 "  --mem-path=FILE   memory is this file, a new one (see kuf run)\n"
-"  --timeout=SEC     stop the guest then (never)\n"
+"  --timeout=SEC     stop the guest then (never); not once it was given up\n"
 "\n"
 "Nobody may write to FILE while it is a source of pages. Exit status: as kuf run.\n";
 
