@@ -215,8 +215,8 @@ static u64 deadline(const struct stream_source *ss, const struct stream_side *si
 }
 
 /*
- * An origin replies in the order in which it was asked.  If what was asked for later did
- * not come either it may have been stopped for a while, and has lost no reply.
+ * If what was asked for later did not come either the origin may have been stopped for a
+ * while.  Otherwise a reply is lost, or the origin waits for the page itself.
  */
 static int check_time(struct stream_source *ss)
 {
@@ -232,11 +232,12 @@ static int check_time(struct stream_source *ss)
 		a = stream_side_oldest(side);
 		if (!stream_side_overtaken(side))
 			return cut(ss, "is gone");
-		kuf_error(-ETIMEDOUT, "the page at 0x%llx, asked for %llu ms ago, does not come",
+		kuf_error(-ETIMEDOUT,
+			  "the page at 0x%llx, asked for %llu ms ago, does not come, but later ones did: its reply is lost, or its source waits for it",
 			  (unsigned long long)(a->gpa + __builtin_ctzll(a->missing) * PAGE_SIZE),
 			  (unsigned long long)(now - a->time_ns) / 1000000);
 		if (!ss->faulted)
-			return hang_up(ss, "a page does not come");
+			return hang_up(ss, "a page does not come, but later ones did");
 		ss->counts.wrong_pages++;
 		return bad(ss, -ETIMEDOUT);
 	}

@@ -498,7 +498,7 @@ int main(void)
 	test_digest();
 	test_break(BREAK_EARLY_CLEAR, -EBADMSG, "was let go before its content came");
 	test_break(BREAK_FLIP, -EBADMSG, "is not in memory as it was sent (CRC32C)");
-	test_break(BREAK_DROP, -ETIMEDOUT, "does not come");
+	test_break(BREAK_DROP, -ETIMEDOUT, "its reply is lost, or its source waits for it");
 	test_strangers();
 	test_token();
 	return ktap_end();
