@@ -182,8 +182,15 @@ int net_accept(int fd)
 
 void net_back_off(int why)
 {
-	if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM)
-		usleep(NO_ROOM_US);
+	static bool told;
+
+	if (why != EMFILE && why != ENFILE && why != ENOBUFS && why != ENOMEM)
+		return;
+	/* It is tried ten times a second, perhaps for long. */
+	if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+		kuf_error(-why,
+			  "who connects waits for room: raise ulimit -n (prlimit --nofile while it runs)");
+	usleep(NO_ROOM_US);
 }
 
 int net_wait(int fd, short events, int timeout_ms, int cancel)

@@ -29,11 +29,11 @@ int net_listen(const struct net_address *a);
 void net_unlisten(const struct net_address *a, int fd);
 /* Where @fd listens, as net_parse() takes it: a port of 0 became another one. */
 void net_say_address(int fd, const struct net_address *a, char text[NET_TEXT_MAX]);
-/* -EAGAIN, without a message: nobody is there. */
+/* -EAGAIN: nobody is there, or net_back_off(). */
 int net_accept(int fd);
 /*
  * After an accept() that failed, and @why: where there is no room the socket can be read
- * still, and it is not to be tried again all the time.
+ * still, and it is not to be tried again all the time.  Tells of that once.
  */
 void net_back_off(int why);
 /* -ETIMEDOUT after @timeout_ms; -ECANCELED when @cancel (or -1) can be read. */
