@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,8 @@ bool boot(unsigned int generations, const char *cpus, const char *backing, const
 	snprintf(kind, sizeof(kind), "--backing=%s", backing);
 	test_start(&a, argv);
 	if (!test_wait_for(&a, "generation 2.")) {
+		/* A guest that failed may go on for as long as it is let. */
+		kill(a.pid, SIGTERM);
 		test_finish(&a);
 		return false;
 	}
