@@ -290,6 +290,29 @@ static bool is_sound(const struct control_request *r, ssize_t size)
 }
 
 /*
+ * Only what is poisoned: of other pages the source knows best what they are.  Whatever is
+ * lost meanwhile stays lost.
+ */
+static int clear(struct control *c, u64 gpa, u64 len)
+{
+	struct machine *m = c->machine;
+	u64 end = gpa + len, nr;
+	int err = 0;
+
+	/* The destination has it as it was, or is told that it is lost: it is not to be zero. */
+	if (READ_ONCE(c->outgoing.given_up))
+		return kuf_error(-EBUSY, "the VM was given up: kuf poison --clear where it runs");
+	for (; !err && !pager_next_poisoned(m->vm.pager, &gpa, &nr) && gpa < end; gpa += nr) {
+		if (nr > end - gpa)
+			nr = end - gpa;
+		if (m->from)
+			stream_source_clear(m->from, gpa, nr);
+		err = vm_unpoison(&m->vm, gpa, nr);
+	}
+	return err;
+}
+
+/*
  * Here, so that no job begins meanwhile, whose state would not have it.  A VM that was given
  * up is poisoned for the destination, as far as it did not get the pages yet.
  */
@@ -304,17 +327,15 @@ static int poison(struct control *c, const struct control_request *r)
 		return kuf_error(-EBUSY, "it does not run here yet: its source has it");
 	if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE) && !READ_ONCE(c->outgoing.given_up))
 		return kuf_error(-EBUSY, "the VM is being saved, or sent, already");
-	if (r->op == CONTROL_POISON) {
-		if (READ_ONCE(c->outgoing.given_up)) {
-			err = migrate_lost(c->machine);
-			if (err)
-				return err;
-		}
-		return vm_poison(vm, r->gpa, r->len);
-	}
-	if (c->machine->from)
-		stream_source_clear(c->machine->from, r->gpa, r->len);
-	return vm_unpoison(vm, r->gpa, r->len);
+	/* Before anything is recorded that would have no reason. */
+	err = vm_may_poison(vm, r->gpa, r->len);
+	if (err)
+		return err;
+	if (r->op == CONTROL_UNPOISON)
+		return clear(c, r->gpa, r->len);
+	if (READ_ONCE(c->outgoing.given_up))
+		err = migrate_lost(c->machine);
+	return err ?: vm_poison(vm, r->gpa, r->len);
 }
 
 static void answer(struct control *c, int fd)

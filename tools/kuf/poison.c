@@ -9,7 +9,7 @@
 #include "poison.h"
 #include "vm.h"
 
-static int check_range(const struct vm *vm, u64 gpa, u64 len)
+int vm_may_poison(const struct vm *vm, u64 gpa, u64 len)
 {
 	if (gpa % PAGE_SIZE || len % PAGE_SIZE || !len)
 		return kuf_error(-EINVAL, "poison at 0x%llx, 0x%llx bytes: no whole pages",
@@ -17,14 +17,15 @@ static int check_range(const struct vm *vm, u64 gpa, u64 len)
 	if (mem_offset(&vm->mem, gpa, len) < 0)
 		return kuf_error(-EFAULT, "poison at 0x%llx, 0x%llx bytes: no guest memory",
 				 (unsigned long long)gpa, (unsigned long long)len);
+	if (!vm->pager || !vm->pager->poison)
+		return kuf_error(-EOPNOTSUPP,
+				 "poison at 0x%llx: KVM has none of it without FEATURE_POISON",
+				 (unsigned long long)gpa);
 	return 0;
 }
 
 static int failed(int err, const char *what, u64 gpa)
 {
-	if (err == -EOPNOTSUPP)
-		return kuf_error(err, "the page at 0x%llx cannot be %s without FEATURE_POISON",
-				 (unsigned long long)gpa, what);
 	if (err == -ENOSPC)
 		return kuf_error(err, "the page at 0x%llx cannot be %s: KVM has room for %u ranges",
 				 (unsigned long long)gpa, what, POISON_RANGES_MAX);
@@ -33,21 +34,21 @@ static int failed(int err, const char *what, u64 gpa)
 
 int vm_poison(struct vm *vm, u64 gpa, u64 len)
 {
-	int err = check_range(vm, gpa, len);
+	int err = vm_may_poison(vm, gpa, len);
 
 	if (err)
 		return err;
-	err = vm->pager ? pager_poison(vm->pager, gpa, len) : -EOPNOTSUPP;
+	err = pager_poison(vm->pager, gpa, len);
 	return err ? failed(err, "poisoned", gpa) : 0;
 }
 
 int vm_unpoison(struct vm *vm, u64 gpa, u64 len)
 {
-	int err = check_range(vm, gpa, len);
+	int err = vm_may_poison(vm, gpa, len);
 
 	if (err)
 		return err;
-	err = vm->pager ? pager_unpoison(vm->pager, gpa, len) : -EOPNOTSUPP;
+	err = pager_unpoison(vm->pager, gpa, len);
 	return err ? failed(err, "made usable again", gpa) : 0;
 }
 

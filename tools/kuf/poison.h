@@ -31,6 +31,8 @@ struct poison_list {
  */
 int vm_poison(struct vm *vm, u64 gpa, u64 len);
 int vm_unpoison(struct vm *vm, u64 gpa, u64 len);
+/* Whether that is a range of pages, and KVM has poison: the first thing that both look at. */
+int vm_may_poison(const struct vm *vm, u64 gpa, u64 len);
 /* The host's memory at @hva, which is guest memory, is broken. */
 int vm_lost(struct vm *vm, const void *hva);
 /* How many pages. */

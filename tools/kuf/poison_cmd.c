@@ -26,7 +26,7 @@ static const char help[] =
 "guest touches such a page it gets a machine check with its address, as if the memory were\n"
 "broken; a disk request of it fails. Pages stay poisoned when the VM is saved or moved.\n"
 "\n"
-"  --clear           the pages are usable again, and zero\n"
+"  --clear           those that are poisoned are usable again, and zero; where the VM runs\n"
 "\n"
 "Needs KVM_USERFAULT_FEATURE_POISON. Exit status: 0 done; 1 not done, the VM's kuf says why;\n"
 "2 wrong usage.\n";

@@ -84,8 +84,8 @@ void stream_source_start(struct stream_source *ss);
 void stream_source_replace(struct stream_source *ss, struct stream *main,
 			   struct stream *urgent);
 /*
- * Any thread, before it: pages are to be zero, if they are poisoned, and what the origin has
- * of them does not count any more if it did not come.
+ * Any thread, before it: poisoned pages are to be zero, and what the origin has of them does
+ * not count any more if it did not come.
  */
 void stream_source_clear(struct stream_source *ss, u64 gpa, u64 len);
 /*

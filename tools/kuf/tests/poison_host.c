@@ -19,11 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "abi.h"
 #include "dma.h"
 #include "guard.h"
 #include "guards.h"
 #include "guest.h"
+#include "poison_host.h"
 #include "state.h"
 #include "virtqueue.h"
 #include "world.h"
@@ -31,13 +31,12 @@
 #define UNIX		"unix:/tmp/kuf-poison-host"
 #define MEM		MIN_MEM
 #define FUZZ		20000
-#define FEATURES	(KVM_USERFAULT_FEATURE_ACCESS | KVM_USERFAULT_FEATURE_POISON | \
-			 KVM_USERFAULT_FEATURE_POISON_INJECT)
+#define FEATURES	POISON_FEATURES
 
 static struct world world;
-static struct machine machine;
+struct machine machine;
 
-static void report(bool ok, const char *name)
+void report(bool ok, const char *name)
 {
 	if (!ok)
 		printf("# said: %s# source %d, service %d, end %d\n", world_said,
@@ -100,19 +99,25 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
  * A machine's poison.
  */
 
-static void make_machine(u64 features)
+void make_machine_in(const char *file, u64 features)
 {
 	machine_init(&machine);
 	machine.vm = (struct vm){ .fd = vm_fd, .kvm_fd = -1 };
 	pthread_mutex_init(&machine.vm.lock, NULL);
-	if (mem_create(&machine.vm.mem, MEM_SHMEM, MEM, -1))
+	if (file ? mem_create_file(&machine.vm.mem, file, MEM) :
+		   mem_create(&machine.vm.mem, MEM_SHMEM, MEM, -1))
 		exit(1);
 	offered = features;
 	nr_set = 0;
 	nr_clear = 0;
 }
 
-static void free_machine(void)
+static void make_machine(u64 features)
+{
+	make_machine_in(NULL, features);
+}
+
+void free_machine(void)
 {
 	pager_release(&machine.pager);
 	mem_destroy(&machine.vm.mem);
@@ -470,7 +475,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(30);
+	ktap_plan(30 + POISON_ASKED);
 	vm_fd = dup(0);
 	guard_init();
 	guards_test();
@@ -480,6 +485,7 @@ int main(void)
 	test_lists();
 	test_saved();
 	test_fuzz();
+	poison_asked_test();
 	test_lost(KUF_EAGER, "move-lost");
 	test_lost(KUF_LAZY, "move-lost-lazy");
 	/* The first one of a request, and one within. */
