@@ -40,6 +40,7 @@ struct machine {
 	struct journal journal;	/* of who owns it */
 	pthread_mutex_t given_lock;	/* its record, from the first offer on, and @lost_since */
 	bool lost_since;	/* pages were lost after the VM was given up */
+	u64 poison_saved;	/* pages that are poisoned in the state that was sent last */
 	u32 coming;		/* enum machine_coming; atomic: says what others may look at */
 	/* Others may look there as well: where its memory comes from. */
 	struct stream_source *from;	/* or NULL: not from another host */

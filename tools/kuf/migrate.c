@@ -21,7 +21,11 @@ static int pause_machine(void *vm)
 
 static int save_machine(void *vm, struct frame_writer *w)
 {
-	return state_save(vm, w);
+	struct machine *m = vm;
+
+	/* First this: what is lost meanwhile may be in the state or not. */
+	m->poison_saved = vm_poisoned(&m->vm);
+	return state_save(m, w);
 }
 
 /* One that was given up before does not run here, whatever becomes of this offer. */
@@ -39,13 +43,17 @@ static int offer_machine(void *vm, u64 epoch)
 	return err;
 }
 
-/* Is all of it in a file, whoever may be killed from here on? */
+/*
+ * Is all of it in a file, whoever may be killed from here on?  What became poison since the
+ * state was saved is in neither, though no page may be absent any more.
+ */
 static bool memory_is_in_file(struct machine *m)
 {
 	struct kuf_report report;
 
 	machine_report(m, &report);
-	return m->vm.mem.path && (!report.armed_ns || report.populated_ns);
+	return m->vm.mem.path && (!report.armed_ns || report.populated_ns) && !m->lost_since &&
+	       vm_poisoned(&m->vm) == m->poison_saved;
 }
 
 /*
@@ -76,7 +84,7 @@ static int record_given_up(struct machine *m, u64 epoch, const u8 *token)
 
 	memcpy(given.token, token, sizeof(given.token));
 	pthread_mutex_lock(&m->given_lock);
-	given.mem_file = memory_is_in_file(m) && !m->lost_since ? m->vm.mem.file : 0;
+	given.mem_file = memory_is_in_file(m) ? m->vm.mem.file : 0;
 	err = journal_give_up(&m->journal, m->session, epoch, &given);
 	/* Should this fail, too, nobody starts this VM from what is recorded. */
 	if (err)
@@ -113,21 +121,35 @@ static void resume_machine(void *vm)
 	machine_resume(vm);
 }
 
+/* The destination is told once it is recorded, by the next connection if need be. */
+static int record_loss(struct machine *m)
+{
+	int err = migrate_lost(m);
+
+	return err ? kuf_error(err, "the loss of a page is not recorded, and nobody is told") : 0;
+}
+
 /* Its memory may itself be absent still, if it came from elsewhere: others do not wait. */
 static int map_memory(void *opaque, u64 gpa, u64 len, void **ptr)
 {
 	struct machine *m = opaque;
+	int err = dma_try_map(&m->vm, gpa, len, ptr);
 
-	return dma_try_map(&m->vm, gpa, len, ptr);
+	/* Which an engine that looks at the page may have found only now. */
+	if (err == -EHWPOISON && record_loss(m))
+		return -ENOLINK;
+	return err;
 }
 
 /* The VM does not run here any more, so that no more can be done about it. */
-static void lost_memory(void *opaque, const void *ptr)
+static int lost_memory(void *opaque, const void *ptr)
 {
 	struct machine *m = opaque;
+	int err = record_loss(m);
 
-	migrate_lost(m);
-	vm_lost(&m->vm, ptr);
+	if (!err)
+		vm_lost(&m->vm, ptr);
+	return err;
 }
 
 static u64 ms(u64 from, u64 to)

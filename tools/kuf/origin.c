@@ -175,8 +175,7 @@ static int reply(struct server *v)
 	int n, err;
 
 	n = origin_read(v->o, w->gpa, nr < PROTO_PAGES ? nr : PROTO_PAGES, v->pages[0]);
-	/* This side ends, which is no news of the page. */
-	if (n == -ECANCELED)
+	if (origin_is_over(n))
 		return n;
 	if (n > 0)
 		v->pause_ns = PAUSE_MIN_NS;
@@ -513,7 +512,7 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 	bell_ring(o->stop);
 	pthread_join(thread, NULL);
 	/* What came there cannot be right, or this side ends: there is nothing to wait for. */
-	if ((u->err == -EBADMSG || u->err == -ECANCELED) && !m->over)
+	if ((u->err == -EBADMSG || origin_is_over(u->err)) && !m->over)
 		err = u->err;
 	if (!err && !m->over)
 		err = last_words(m);

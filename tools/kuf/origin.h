@@ -29,12 +29,15 @@ struct origin {
 	const struct mem *mem;
 	/*
 	 * Where [gpa, gpa + len) is, without waiting.  -EAGAIN: it is absent here, too, and is
-	 * on its way, or will be; -EHWPOISON: lost; -ECANCELED: this side ends; -errno.  Any
-	 * thread.
+	 * on its way, or will be; -EHWPOISON: lost; -ECANCELED: this side ends; -ENOLINK: it
+	 * is lost, and nobody may be told: the connections end; -errno.  Any thread.
 	 */
 	int (*map)(void *opaque, u64 gpa, u64 len, void **ptr);
-	/* The page at @ptr was found to be broken; or NULL.  Any thread. */
-	void (*lost)(void *opaque, const void *ptr);
+	/*
+	 * The page at @ptr was found to be broken; or NULL.  0: the destination may be told;
+	 * -errno after a message: not yet, as with -ENOLINK.  Any thread.
+	 */
+	int (*lost)(void *opaque, const void *ptr);
 	void *opaque;
 	u64 latency_ns;		/* by which each urgent reply is late, artificially */
 	u64 bandwidth;		/* bytes a second of what is not urgent; 0: what goes */

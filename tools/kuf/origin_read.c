@@ -16,6 +16,11 @@ bool origin_is_zero(const u8 *page)
 	return !memcmp(page, zeroes, PAGE_SIZE);
 }
 
+bool origin_is_over(int err)
+{
+	return err == -ECANCELED || err == -ENOLINK;
+}
+
 u64 origin_page(const struct origin *o, u64 gpa)
 {
 	return mem_offset(o->mem, gpa, PAGE_SIZE) / PAGE_SIZE;
@@ -50,15 +55,16 @@ static int find(struct origin *o, u64 gpa, u64 *nr, void **p)
 	return err;
 }
 
-/* One page that is at @p, to @to; -EHWPOISON: it is found to be broken. */
+/* One page that is at @p, to @to; -EHWPOISON: it is found to be broken; -ENOLINK: as map(). */
 static int copy(struct origin *o, u64 gpa, const void *p, u8 *to)
 {
 	int err = guard_copy(to, p, PAGE_SIZE);
 
-	if (err && o->lost)
-		o->lost(o->opaque, p);
-	if (err)
-		pageset_add(&o->poisoned, origin_page(o, gpa));
+	if (!err)
+		return 0;
+	if (o->lost && o->lost(o->opaque, p))
+		return -ENOLINK;
+	pageset_add(&o->poisoned, origin_page(o, gpa));
 	return err;
 }
 
@@ -104,7 +110,7 @@ int origin_digest(struct origin *o, u8 *page, u64 *sum)
 		if (err == -EHWPOISON)
 			continue;
 		if (err)
-			return err == -EAGAIN || err == -ECANCELED ? err :
+			return err == -EAGAIN || origin_is_over(err) ? err :
 			       kuf_error(err, "the page at 0x%llx", (unsigned long long)gpa);
 		*sum += proto_digest(at / PAGE_SIZE,
 				     origin_is_zero(page) ? zero : crc32c(0, page, PAGE_SIZE));

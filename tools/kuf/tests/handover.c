@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "guard.h"
 #include "guest.h"
 #include "migrate.h"
+#include "origin_read.h"
 
 #define DISK		"/tmp/kuf-handover-disk"
 #define JOURNAL		"/tmp/kuf-handover-journal"
@@ -152,21 +154,34 @@ static void test_vacant(void)
 	end();
 }
 
+/* As if that loss had not been recorded: here the record is written, and said not to be. */
+static bool restore(const struct journal *j)
+{
+	return !__real_journal_give_up(&machine.journal, machine.session, 8, &j->record.given);
+}
+
 /* The memory is in a file, and then some of it is lost. */
 static void test_lost(void)
 {
+	u8 page[PAGE_SIZE];
 	struct journal j;
+	u64 sum;
 	bool ok = begin() && !mem_create_file(&machine.vm.mem, MEMORY, MIN_MEM) &&
-		  !out.ops->give_up(&machine, 8, token);
+		  !origin_begin(&out.origin) && !out.ops->give_up(&machine, 8, token);
 
 	ok = ok && !journal_read(&j, JOURNAL) && !journal_may_serve(&j) &&
 	     j.record.given.mem_file;
 	ktap_result(ok, "in-a-file");
 	journal_fails = -ENOSPC;
 	ktap_result(ok && migrate_lost(&machine) == -ENOSPC, "loss-not-recorded");
+	/* Whoever finds it says nothing, and does not forget it. */
+	ok = ok && !ftruncate(machine.vm.mem.fd, PAGE_SIZE);
+	ktap_result(ok && restore(&j) && origin_read(&out.origin, PAGE_SIZE, 1, page) == -ENOLINK &&
+		    restore(&j) && origin_digest(&out.origin, page, &sum) == -ENOLINK &&
+		    !out.origin.poisoned.count, "loss-not-told");
 	journal_fails = 0;
-	ok = ok && !journal_give_up(&machine.journal, machine.session, 8, &j.record.given);
-	out.origin.lost(out.origin.opaque, machine.vm.mem.area);
+	ok = ok && restore(&j) && origin_read(&out.origin, PAGE_SIZE, 1, page) == -EHWPOISON &&
+	     out.origin.poisoned.count == 1;
 	ok = ok && !journal_read(&j, JOURNAL) && j.record.owner == JOURNAL_GIVEN_UP &&
 	     j.record.epoch == 8 && !memcmp(j.record.given.token, token, sizeof(token)) &&
 	     journal_may_serve(&j) == -EINVAL;
@@ -176,6 +191,7 @@ static void test_lost(void)
 	     !out.ops->give_up(&machine, 9, token) && !journal_read(&j, JOURNAL) &&
 	     j.record.epoch == 9 && journal_may_serve(&j) == -EINVAL;
 	ktap_result(ok, "lost-and-given-again");
+	outgoing_free(&out);
 	mem_destroy(&machine.vm.mem);
 	end();
 }
@@ -279,7 +295,8 @@ int main(void)
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(11 + (fd >= 0));
+	ktap_plan(12 + (fd >= 0));
+	guard_init();
 	test_give_up();
 	test_not_given_up();
 	test_vacant();

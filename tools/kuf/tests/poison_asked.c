@@ -14,9 +14,11 @@
 #include "origin_read.h"
 #include "poison_host.h"
 #include "stream_source.h"
+#include "world.h"
 
 #define SOCKET		"/tmp/kuf-poison-host-control"
 #define JOURNAL		"/tmp/kuf-poison-host-journal"
+#define NOBODY		"unix:/tmp/kuf-poison-host-nobody"
 #define MEMORY		"/tmp/kuf-poison-host-memory"
 
 static struct control control;
@@ -134,8 +136,125 @@ static void test_clear_much(void)
 	report(ok, "clear-much");
 }
 
+/*
+ * Taken away by kuf send.
+ */
+
+static struct outgoing out;
+
+static bool begin_send(const struct pager_config *config)
+{
+	struct net_address to;
+
+	/* Of a test that did not end. */
+	unlink(JOURNAL);
+	make_machine_in(NULL, POISON_FEATURES);
+	/* userfaultfd wants shmem, and not every /tmp is: it does not have that name. */
+	machine.vm.mem.path = MEMORY;
+	machine.vm.mem.file = 1;
+	out = (struct outgoing){ .cancel = -1 };
+	/* It only takes the operations: nobody is there. */
+	return !machine_start_pager(&machine, config) &&
+	       !journal_open(&machine.journal, JOURNAL) &&
+	       !journal_write(&machine.journal, machine.session, 7, JOURNAL_HERE) &&
+	       !net_parse(&to, NOBODY) && migrate_send(&machine, &out, &to) && out.ops;
+}
+
+static bool give_away(void)
+{
+	static const u8 token[PROTO_ID_SIZE] = "the other side's";
+
+	return !out.ops->give_up(&machine, 8, token);
+}
+
+static void end_send(void)
+{
+	outgoing_free(&out);
+	free_machine();
+	unlink(JOURNAL);
+	unlink(JOURNAL ".lock");
+}
+
+/* What is lost between the two is in neither: the state, nor the file. */
+static void test_lost_between(bool between, const char *name)
+{
+	struct frame_writer *w = &out.state;
+	bool ok = begin_send(NULL) && !vm_poison(&machine.vm, 0, PAGE_SIZE);
+
+	/* There is no KVM for the rest of its state. */
+	ok = ok && out.ops->save(&machine, w);
+	if (between)
+		ok = ok && !vm_poison(&machine.vm, 7 * PAGE_SIZE, PAGE_SIZE);
+	ok = ok && give_away() && may_serve() == !between;
+	end_send();
+	report(ok, name);
+}
+
+/* All of memory, and nobody has asked. */
+static bool has_come;
+
+static int request(void *source, const struct kuf_request *request)
+{
+	return 0;
+}
+
+static int receive(void *source, struct kuf_reply *reply)
+{
+	if (has_come)
+		return -EAGAIN;
+	has_come = true;
+	reply->gpa = 0;
+	reply->len = machine.vm.mem.size;
+	reply->type = KUF_REPLY_ZERO;
+	return 0;
+}
+
+static bool is_populated(void)
+{
+	struct kuf_report r = {};
+	int i;
+
+	for (i = 0; i < 6000 && !r.populated_ns; i++) {
+		usleep(10000);
+		machine_report(&machine, &r);
+	}
+	return r.populated_ns;
+}
+
+/* The engine looks at pages before they are read, and so finds first what is broken. */
+static void test_uffd_breaks(void)
+{
+	static const struct kuf_source_ops ops = {
+		.size = sizeof(ops), .request = request, .receive = receive,
+	};
+	struct pager_config config = {
+		.engine = PAGER_UFFD, .mode = PAGER_THREAD, .ops = &ops, .policy.kind = KUF_LAZY,
+	};
+	u8 page[PAGE_SIZE];
+	bool ok;
+	u64 end;
+
+	has_come = false;
+	ok = begin_send(&config) && is_populated() && give_away() && may_serve();
+	end = machine.vm.mem.size - PAGE_SIZE;
+	/* At first it cannot be recorded. */
+	machine.journal.path = "/none/journal";
+	ok = ok && !ftruncate(machine.vm.mem.fd, end) && !origin_begin(&out.origin) &&
+	     origin_read(&out.origin, end, 1, page) == -ENOLINK && may_serve() &&
+	     world_heard("is not recorded, and nobody is told");
+	machine.journal.path = JOURNAL;
+	ok = ok && origin_read(&out.origin, end, 1, page) == -EHWPOISON && !may_serve() &&
+	     vm_poisoned(&machine.vm) == 1;
+	pager_stop(&machine.pager);
+	end_send();
+	report(ok, "uffd-breaks");
+}
+
 void poison_asked_test(void)
 {
+	test_lost_between(false, "lost-before");
+	test_lost_between(true, "lost-between");
+	test_uffd_breaks();
 	test_refused();
 	test_clear_given_up();
 	test_clear_much();

@@ -382,6 +382,27 @@ static void test_broken(u64 page, const char *name)
 	report(ok && world.found == 1 && world.lost_page == page, name);
 }
 
+/* What is not recorded is not told: not as poison, nor as an error. */
+static void test_unrecorded(enum kuf_policy_kind policy, const char *name)
+{
+	u64 until = stream_now_ns() + WORLD_PATIENCE_MS * 1000000ull;
+	int err = -ETIMEDOUT;
+	bool ok;
+
+	world = (struct world){ .listen = UNIX, .policy = policy, .unrecorded = 2, .recovers = 20,
+				.recover_at = UNIX };
+	world_listen(&world);
+	replace_page(496, true);
+	ok = !world_start(&world);
+	while (ok && err == -ETIMEDOUT && stream_now_ns() < until)
+		err = world_touch(&world, 496, 100);
+	ok = ok && err == -EHWPOISON && !world.service_err && world.ss.counts.lost_pages == 1;
+	world_end(&world);
+	replace_page(496, false);
+	report(ok && world.found == 3 && world.recovered == 2 &&
+	       !world.out.origin.counts.failed && world.out.origin.counts.poisoned == 1, name);
+}
+
 static void poison_some(struct world *w)
 {
 	kuf_poison(w->k, 0, 10 * PAGE_SIZE, 5 * PAGE_SIZE);
@@ -475,7 +496,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(30 + POISON_ASKED);
+	ktap_plan(32 + POISON_ASKED);
 	vm_fd = dup(0);
 	guard_init();
 	guards_test();
@@ -491,6 +512,8 @@ int main(void)
 	/* The first one of a request, and one within. */
 	test_broken(496, "move-broken");
 	test_broken(353, "move-broken-within");
+	test_unrecorded(KUF_LAZY, "move-unrecorded");
+	test_unrecorded(KUF_EAGER, "move-unrecorded-eager");
 	test_before(poison_some, 7, "move-before");
 	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
 	test_after();

@@ -170,13 +170,15 @@ static int map_source(void *opaque, u64 gpa, u64 len, void **ptr)
 	return 0;
 }
 
-static void lose_page(void *opaque, const void *ptr)
+static int lose_page(void *opaque, const void *ptr)
 {
 	struct world *w = opaque;
 
-	w->found++;
+	if (__atomic_add_fetch(&w->found, 1, __ATOMIC_RELAXED) <= w->unrecorded)
+		return kuf_error(-ENOSPC, "the record");
 	__atomic_store_n(&w->lost_page, ((u8 *)ptr - w->source.area) / PAGE_SIZE,
 			 __ATOMIC_RELAXED);
+	return 0;
 }
 
 static void init_source(struct world *w)

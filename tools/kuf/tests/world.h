@@ -62,6 +62,7 @@ struct world {
 	u64 absent_page;	/* at the source, too, until it is 0 */
 	u64 lost_page;		/* is poisoned at the source, if not 0; may be set later on */
 	unsigned int found;	/* how often a page was told to be broken */
+	unsigned int unrecorded;	/* of which so many times nobody else may be told */
 	/* The destination's context is there, and nothing has come. */
 	void (*prepare)(struct world *w);
 	bool patient;		/* a destination that waits until somebody comes, or kills it */
