@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,11 +25,14 @@
 #include "guards.h"
 #include "guest.h"
 #include "poison_host.h"
+#include "recover_files.h"
 #include "state.h"
 #include "virtqueue.h"
 #include "world.h"
 
 #define UNIX		"unix:/tmp/kuf-poison-host"
+#define JOURNAL		"/tmp/kuf-poison-host-journal"
+#define MEMORY		"/tmp/kuf-poison-host-memory"
 #define MEM		MIN_MEM
 #define FUZZ		20000
 #define FEATURES	POISON_FEATURES
@@ -356,16 +360,21 @@ static void test_lost(enum kuf_policy_kind policy, const char *name)
 }
 
 /* Another page in its place, which is zero where it can be read. */
-static void replace_page(u64 page, bool broken)
+static void put_page(struct mem *mem, u64 page, bool broken)
 {
 	int fd = broken ? memfd_create("broken", MFD_CLOEXEC) : -1;
-	u8 *at = world.source.area + page * PAGE_SIZE;
+	u8 *at = mem->area + page * PAGE_SIZE;
 
 	if (mmap(at, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE |
 		 (broken ? 0 : MAP_ANONYMOUS), fd, 0) != at)
 		exit(1);
 	if (broken)
 		close(fd);
+}
+
+static void replace_page(u64 page, bool broken)
+{
+	put_page(&world.source, page, broken);
 }
 
 /* Nobody knows before it is read.  @page is one that is zero. */
@@ -401,6 +410,42 @@ static void test_unrecorded(enum kuf_policy_kind policy, const char *name)
 	replace_page(496, false);
 	report(ok && world.found == 3 && world.recovered == 2 &&
 	       !world.out.origin.counts.failed && world.out.origin.counts.poisoned == 1, name);
+}
+
+/* Breaks as soon as somebody else has it. */
+int __real_mem_open(struct mem *mem, const char *path, u64 size, u64 file);
+
+int __wrap_mem_open(struct mem *mem, const char *path, u64 size, u64 file)
+{
+	int err = __real_mem_open(mem, path, size, file);
+
+	if (!err)
+		put_page(mem, 496, true);
+	return err;
+}
+
+/* The source is cut, and another one goes on from its files, in its place. */
+static void test_from_files(void)
+{
+	struct kuf_policy policy = { .size = sizeof(policy), .kind = KUF_EAGER };
+	struct journal j;
+	bool ok = begin((struct world){ .listen = UNIX, .journals = { JOURNAL },
+					.mem_path = MEMORY });
+
+	shutdown(world.in.main.fd, SHUT_RDWR);
+	ok = ok && !pthread_join(world.source_thread, NULL);
+	world.part = WORLD_DESTINATION;
+	ok = ok && !journal_read(&j, JOURNAL) && !journal_may_serve(&j) &&
+	     !kuf_set_policy(world.k, &policy) &&
+	     recover_files(JOURNAL, MEMORY, UNIX, 0) == KUF_EXIT_OK && poisoned_there(496) &&
+	     world_present(&world) == WORLD_PAGES - 1 && !world_wrong(&world);
+	world_end(&world);
+	ok = ok && !journal_read(&j, JOURNAL) && journal_may_serve(&j) == -EINVAL &&
+	     world_heard("pages were lost since");
+	mem_destroy(&world.source);
+	unlink(JOURNAL);
+	unlink(JOURNAL ".lock");
+	report(ok, "move-from-files");
 }
 
 static void poison_some(struct world *w)
@@ -496,7 +541,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(32 + POISON_ASKED);
+	ktap_plan(33 + POISON_ASKED);
 	vm_fd = dup(0);
 	guard_init();
 	guards_test();
@@ -516,6 +561,7 @@ int main(void)
 	test_unrecorded(KUF_EAGER, "move-unrecorded-eager");
 	test_before(poison_some, 7, "move-before");
 	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
+	test_from_files();
 	test_after();
 	test_cleared();
 	test_cleared_on_its_way();
