@@ -34,6 +34,7 @@ struct server {
 	struct stream *s;
 	bool urgent;
 	bool over;		/* BYE is all that is left to be sent */
+	struct maps_reader told;	/* of what comes before DONE, on main */
 	u8 pages[PROTO_PAGES][PAGE_SIZE];	/* copies */
 	struct wish queue[ORIGIN_QUEUE];	/* a ring */
 	u32 first, nr;
@@ -273,17 +274,6 @@ static void all_came(struct origin *o)
 		pageset_remove(&o->absent, page);
 }
 
-/* Before DONE. */
-static int take_poisoned(struct server *v, const struct stream_frame *f)
-{
-	struct maps_reader r = { .set = &v->o->told, .mem = v->o->mem, .left = v->o->told.size };
-
-	/* There is one such frame, and it has all of them. */
-	if (v->o->told.count)
-		return stream_bad(v->s, "POISONED twice");
-	return maps_read(&r, v->s, f);
-}
-
 static int compare(struct server *v, u64 theirs, u32 *differs)
 {
 	struct origin *o = v->o;
@@ -343,7 +333,7 @@ static int handle(struct server *v, const struct stream_frame *f)
 		return 0;
 	}
 	if (!v->urgent && f->type == PROTO_POISONED)
-		return take_poisoned(v, f);
+		return maps_read(&v->told, v->s, f);
 	if (!v->urgent && f->type == PROTO_DONE)
 		return take_done(v, f);
 	return stream_bad(v->s, "a frame of type %u does not belong here", f->type);
@@ -501,7 +491,8 @@ int origin_serve(struct origin *o, struct stream *main, struct stream *urgent, i
 		goto out;
 	}
 	*m = (struct server){ .o = o, .s = main, .budget_ns = stream_now_ns(),
-			      .pause_ns = PAUSE_MIN_NS };
+			      .pause_ns = PAUSE_MIN_NS,
+			      .told = { .set = &o->told, .mem = o->mem, .left = o->told.size } };
 	*u = (struct server){ .o = o, .s = urgent, .urgent = true, .pause_ns = PAUSE_MIN_NS };
 	err = -pthread_create(&thread, NULL, serve_urgent, u);
 	if (err) {

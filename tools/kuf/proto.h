@@ -28,7 +28,7 @@
  *				<-	STARTED
  *				<-	REQUEST		urgent ones on urgent, others on main
  *	PAGE, ZERO, FAILED	->			on the request's connection
- *				<-	POISONED	on main, if there are such pages
+ *				<-	POISONED...	on main, if there are such pages
  *				<-	DONE		on main
  *	BYE			->
  *
@@ -189,7 +189,7 @@ struct proto_done {
 	u64 pages;		/* with content */
 	u64 zero_pages;
 	u64 digest;		/* proto_digest() of all pages but poisoned ones, if all came */
-	u64 poisoned;		/* pages, which POISONED told before, if all came */
+	u64 poisoned;		/* pages, which POISONED told before */
 };
 
 struct proto_bye {

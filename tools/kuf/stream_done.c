@@ -26,34 +26,50 @@ bool stream_done_is_complete(struct stream_source *ss)
 	return true;
 }
 
-/* All that is poisoned, or was and did not come, in one frame. */
-static int put_poisoned(struct stream_source *ss, struct pageset *set)
+/* All that is poisoned, or was and did not come: as of now, whatever becomes of it. */
+static int take_poisoned(struct stream_source *ss)
 {
-	struct proto_range ranges[PROTO_MAP_RANGES];
-	struct iovec iov = { .iov_base = ranges };
-	u64 page = 0, nr;
+	struct pageset *set = &ss->told;
+	u64 page;
 	int err;
 
 	err = pageset_make(set, ss->mem->size / PAGE_SIZE);
 	if (!err && ss->k)
 		err = maps_take(set, ss->k, KUF_MASK(KUF_POISONED), ss->mem);
 	/* Of another engine it is all that did not come. */
-	for (; !err && page < set->size; page++) {
+	for (page = 0; !err && page < set->size; page++) {
 		if (!pageset_has(&ss->came, page) &&
 		    (!ss->k || pageset_has(&ss->cleared, page)))
 			pageset_add(set, page);
 	}
-	if (err)
-		return err;
-	page = 0;
-	iov.iov_len = maps_ranges(set, ss->mem, &page, ranges, PROTO_MAP_RANGES) *
-		      sizeof(ranges[0]);
-	if (pageset_next(set, &page, &nr))
-		return kuf_error(-E2BIG, "more than %u poisoned ranges", PROTO_MAP_RANGES);
-	return iov.iov_len ? stream_put(ss->sides[0].s, PROTO_POISONED, 0, &iov, 1) : 0;
+	return err;
 }
 
-void stream_done_put(struct stream_source *ss, enum proto_done_kind kind)
+void stream_done_forget(struct stream_source *ss)
+{
+	pageset_free(&ss->told);
+	ss->next_told = 0;
+}
+
+/* 1: a frame was queued; 0: there are no more of them. */
+static int put_poisoned(struct stream_source *ss)
+{
+	struct proto_range ranges[PROTO_MAP_RANGES];
+	struct iovec iov = { .iov_base = ranges };
+	int err = 0;
+
+	if (!ss->told.words)
+		err = take_poisoned(ss);
+	if (err) {
+		stream_done_forget(ss);
+		return err;
+	}
+	iov.iov_len = maps_ranges(&ss->told, ss->mem, &ss->next_told, ranges, PROTO_MAP_RANGES) *
+		      sizeof(ranges[0]);
+	return iov.iov_len ? stream_put(ss->sides[0].s, PROTO_POISONED, 0, &iov, 1) ?: 1 : 0;
+}
+
+int stream_done_put(struct stream_source *ss, enum proto_done_kind kind)
 {
 	struct proto_done done = {
 		.kind = kind,
@@ -61,21 +77,24 @@ void stream_done_put(struct stream_source *ss, enum proto_done_kind kind)
 		.zero_pages = ss->counts.zero_pages,
 	};
 	struct iovec iov = { &done, sizeof(done) };
-	struct pageset poisoned = {};
+	int ret = kind == PROTO_DONE_ALL ? put_poisoned(ss) : 0;
 	u64 i;
 
-	if (kind == PROTO_DONE_ALL && put_poisoned(ss, &poisoned)) {
-		pageset_free(&poisoned);
-		return;
-	}
-	done.poisoned = poisoned.count;
+	if (ret)
+		return ret < 0 ? ret : 0;
+	/* What was told before: of another kind it may be some of it. */
+	for (i = 0; i < ss->next_told; i++)
+		done.poisoned += pageset_has(&ss->told, i);
 	for (i = 0; kind == PROTO_DONE_ALL && i < ss->mem->size / PAGE_SIZE; i++) {
-		if (!pageset_has(&poisoned, i))
+		if (!pageset_has(&ss->told, i))
 			done.digest += proto_digest(i, ss->crcs[i]);
 	}
-	if (!stream_put(ss->sides[0].s, PROTO_DONE, 0, &iov, 1))
+	ret = stream_put(ss->sides[0].s, PROTO_DONE, 0, &iov, 1);
+	if (!ret) {
 		ss->done_sent = true;
-	pageset_free(&poisoned);
+		stream_done_forget(ss);
+	}
+	return ret;
 }
 
 int stream_done_take_bye(struct stream_source *ss, const struct stream_frame *f)

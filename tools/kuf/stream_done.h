@@ -8,8 +8,13 @@
 
 /* Is no page absent any more? */
 bool stream_done_is_complete(struct stream_source *ss);
-/* Queues DONE, and sets @done_sent; all that came before has to be sent. */
-void stream_done_put(struct stream_source *ss, enum proto_done_kind kind);
+/*
+ * Queues DONE, and sets @done_sent; or, of PROTO_DONE_ALL, the next frame before it.  All
+ * that came before has to be sent.  -errno: nothing was queued.
+ */
+int stream_done_put(struct stream_source *ss, enum proto_done_kind kind);
+/* Other connections: all of it is told there. */
+void stream_done_forget(struct stream_source *ss);
 int stream_done_take_bye(struct stream_source *ss, const struct stream_frame *f);
 
 #endif /* KUF_STREAM_DONE_H */

@@ -55,6 +55,7 @@ void stream_source_free(struct stream_source *ss)
 	free(ss->crcs);
 	pageset_free(&ss->came);
 	pageset_free(&ss->cleared);
+	stream_done_forget(ss);
 	ss->has_next = false;
 	ss->bell = -1;
 	ss->crcs = NULL;
@@ -169,6 +170,7 @@ static void take_over(struct stream_source *ss)
 	ss->nr_ranges = 0;
 	ss->urgent_closed = false;
 	ss->done_sent = false;
+	stream_done_forget(ss);
 	if (ss->end == STREAM_SOURCE_BAD)
 		stream_done_put(ss, PROTO_DONE_BAD);
 	else
@@ -444,13 +446,13 @@ static int receive_side(struct stream_source *ss, struct stream_side *side,
 }
 
 /* All that came before is in place when this is called. */
-static void check_complete(struct stream_source *ss)
+static int check_complete(struct stream_source *ss, int err)
 {
 	if (!ss->complete && stream_done_is_complete(ss))
 		__atomic_store_n(&ss->complete, true, __ATOMIC_RELAXED);
-	/* In a frame, or two: there has to be room for both. */
-	if (ss->complete && !ss->done_sent && stream_is_flushed(ss->sides[MAIN].s))
-		stream_done_put(ss, PROTO_DONE_ALL);
+	while (!err && ss->complete && !ss->done_sent && stream_is_flushed(ss->sides[MAIN].s))
+		err = stream_done_put(ss, PROTO_DONE_ALL) ?: flush(ss);
+	return err;
 }
 
 static int receive(void *source, struct kuf_reply *reply)
@@ -466,10 +468,7 @@ static int receive(void *source, struct kuf_reply *reply)
 		return -EAGAIN;
 	if (ss->end == STREAM_SOURCE_BAD)
 		return -EBADMSG;
-	r = flush(ss);
-	check_complete(ss);
-	if (!r)
-		r = flush(ss);
+	r = check_complete(ss, flush(ss));
 	if (!r && !ss->urgent_closed)
 		r = receive_side(ss, side, reply);
 	/* The origin closes both when it has said BYE, which is on the other one. */

@@ -58,6 +58,9 @@ struct stream_source {
 	u64 nr_never;		/* without k: poisoned from the beginning on */
 	u64 absent_from;	/* no page before this one is absent */
 	bool complete;		/* none is; others may read it */
+	/* From the first POISONED to DONE: what they tell, and the first page not told yet. */
+	struct pageset told;
+	u64 next_told;
 
 	/* What is left of a ZERO. */
 	struct stream_side *ranges_side;

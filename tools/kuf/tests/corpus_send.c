@@ -114,6 +114,14 @@ static void make_send_requests(void)
 	one_send("poisoned-outside", true, "is not in memory", 0, PROTO_POISONED, &lost,
 		 sizeof(lost),
 		 NOTHING);
+	lost.gpa = 0;
+	begin("send-poisoned-twice");
+	expect("send", "recoverable", "ranges are not in order at 0x0");
+	from_start(true);
+	frame(0, PROTO_POISONED, &lost, sizeof(lost));
+	frame(0, PROTO_POISONED, &lost, sizeof(lost));
+	op(CORPUS_AWAIT, 0, PROTO_ABORT, 0);
+	end();
 	one_send("abort-late", true, "the other side gives up: no", 0, PROTO_ABORT, "no", 2,
 		 NOTHING);
 }

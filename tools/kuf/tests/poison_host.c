@@ -494,18 +494,46 @@ static void clear_some(struct world *w)
 	stream_source_clear(&w->ss, 21 * PAGE_SIZE, 2 * PAGE_SIZE);
 }
 
-/* Made usable again before they came: they do not come, and both sides leave them out. */
-static void test_cleared(void)
+/* In more places than a frame has ranges for. */
+static void clear_many(struct world *w)
+{
+	u64 page;
+
+	for (page = 0; page < 3 * PROTO_MAP_RANGES; page += 2)
+		clear_pages(w, page, 1);
+}
+
+/* Pages that are let go, and have content at the source. */
+static u64 cleared_content(void)
+{
+	static const u8 zeroes[PAGE_SIZE];
+	enum kuf_state state;
+	u64 page, nr = 0;
+
+	for (page = 0; page < WORLD_PAGES; page++)
+		nr += pageset_has(&world.ss.cleared, page) &&
+		      memcmp(world.source.area + page * PAGE_SIZE, zeroes, PAGE_SIZE) &&
+		      !kuf_page_state(world.k, 0, page * PAGE_SIZE, &state) &&
+		      state == KUF_PRESENT;
+	return nr;
+}
+
+/*
+ * Made usable again before they came: they do not come, and both sides leave them out.
+ * @discarded: to which the guest has not come.
+ */
+static void test_cleared(void (*prepare)(struct world *w), u64 nr, u64 discarded,
+			 const char *name)
 {
 	bool ok = begin((struct world){ .listen = UNIX, .policy = KUF_EAGER,
-					.prepare = clear_some });
+					.prepare = prepare });
 
-	/* Of the first ones two have content at the source. */
-	ok = ok && complete() && world.ss.came.count == WORLD_PAGES - 7 &&
-	     world_present(&world) == WORLD_PAGES - 2 && world_wrong(&world) == 3;
+	ok = ok && complete() && world.ss.came.count == WORLD_PAGES - nr &&
+	     world_present(&world) == WORLD_PAGES - discarded &&
+	     world_wrong(&world) == cleared_content();
 	ok &= !world_end(&world);
 	report(ok && world.out.origin.done.kind == PROTO_DONE_ALL &&
-	       world.out.origin.done.poisoned == 7, "move-cleared");
+	       world.out.origin.done.poisoned == nr, name);
 }
 
 /* Asked for, and not here yet. */
@@ -541,7 +569,7 @@ static void test_after(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ktap_plan(33 + POISON_ASKED);
+	ktap_plan(34 + POISON_ASKED);
 	vm_fd = dup(0);
 	guard_init();
 	guards_test();
@@ -563,7 +591,8 @@ int main(void)
 	test_before(poison_many, PROTO_MAP_RANGES, "move-before-many");
 	test_from_files();
 	test_after();
-	test_cleared();
+	test_cleared(clear_some, 7, 2, "move-cleared");
+	test_cleared(clear_many, 3 * PROTO_MAP_RANGES / 2, 0, "move-cleared-many");
 	test_cleared_on_its_way();
 	return ktap_end();
 }

@@ -17,6 +17,8 @@
 #include "crc32c.h"
 #include "guest.h"
 #include "random.h"
+#include "maps.h"
+#include "stream_done.h"
 #include "world.h"
 
 /* Two ends; @b reads from a socket into which raw bytes can be written as well. */
@@ -392,6 +394,104 @@ static void test_late(void)
 	ktap_result(!bad, "late");
 }
 
+/*
+ * The end of a migration, with more poisoned ranges than a frame holds.
+ */
+
+/* Pages, as the origin hears of them; 0: a frame that is not the next one, or none. */
+static u64 hear_poisoned(struct stream *s, unsigned int frames)
+{
+	struct pageset set;
+	struct maps_reader r = { .set = &set, .mem = &memory, .left = WORLD_PAGES };
+	struct stream_frame f;
+	u64 nr = 0;
+
+	if (pageset_make(&set, WORLD_PAGES))
+		return 0;
+	while (frames && !stream_receive(s, PROTO_POISONED, &f, 1000) && !maps_read(&r, s, &f))
+		frames--;
+	if (!frames)
+		nr = set.count;
+	pageset_free(&set);
+	return nr;
+}
+
+static bool hear_done(struct stream *s, enum proto_done_kind kind, u64 poisoned)
+{
+	struct stream_frame f;
+	struct proto_done done;
+
+	if (stream_receive(s, PROTO_DONE, &f, 1000))
+		return false;
+	memcpy(&done, f.data, sizeof(done));
+	return done.kind == kind && done.poisoned == poisoned;
+}
+
+/* Two frames; of the first connections only the first one is taken from this side. */
+static void begin_done(struct stream_source *ss)
+{
+	int size = 4096;
+	u64 page;
+
+	open_pair(5);
+	open_two(&other_a, &other_b, 5);
+	setsockopt(other_b.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	if (stream_source_init(ss, &memory, &other_b, &b)) {
+		printf("Bail out! no source\n");
+		exit(1);
+	}
+	for (page = 1; page < 3 * PROTO_MAP_RANGES; page += 2)
+		pageset_add(&ss->came, page);
+	ss->nr_never = WORLD_PAGES - ss->came.count;
+	stream_source_start(ss);
+}
+
+static void end_done(struct stream_source *ss)
+{
+	stream_source_free(ss);
+	stream_close(&other_a);
+	stream_close(&other_b);
+	close_pair();
+}
+
+static void test_done(void)
+{
+	const struct kuf_source_ops *ops = stream_source_ops();
+	struct kuf_reply reply = { .size = sizeof(reply) };
+	struct stream next[2], ends[2];
+	struct stream_source ss;
+	u64 never;
+	bool ok;
+
+	/* The guest ends there. */
+	begin_done(&ss);
+	ok = ops->receive(&ss, &reply) == -EAGAIN && !ss.done_sent && ss.told.count;
+	ok = ok && !stream_done_put(&ss, PROTO_DONE_ENDED) && ss.done_sent;
+	/* A little at a time. */
+	while (ok && !stream_is_flushed(&other_b)) {
+		stream_flush(&other_b);
+		stream_fill(&other_a);
+	}
+	ok = ok && hear_poisoned(&other_a, 1) == PROTO_MAP_RANGES &&
+	     hear_done(&other_a, PROTO_DONE_ENDED, PROTO_MAP_RANGES);
+	end_done(&ss);
+	ktap_result(ok, "done-within");
+
+	/* Other connections hear all of it. */
+	begin_done(&ss);
+	never = ss.nr_never;
+	ok = ops->receive(&ss, &reply) == -EAGAIN && !ss.done_sent && ss.told.count == never;
+	open_two(&next[0], &ends[0], 5);
+	open_two(&next[1], &ends[1], 5);
+	stream_source_replace(&ss, &next[0], &next[1]);
+	ok = ok && ops->receive(&ss, &reply) == -EAGAIN && ss.done_sent &&
+	     hear_poisoned(&ends[0], 2) == never && hear_done(&ends[0], PROTO_DONE_ALL, never);
+	end_done(&ss);
+	stream_close(&ends[0]);
+	stream_close(&ends[1]);
+	ktap_result(ok, "done-again");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int rounds = argc > 1 ? atoi(argv[1]) : 20000, i;
@@ -401,12 +501,13 @@ int main(int argc, char **argv)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	for (i = 0; i < sizeof(content); i++)
 		content[i] = next_random() | 1;
-	ktap_plan(16 + 4 + 2);
+	ktap_plan(16 + 4 + 2 + 2);
 	test_headers();
 	test_pieces();
 	test_many();
 	test_waits();
 	test_late();
 	test_replies(rounds);
+	test_done();
 	return ktap_end();
 }
