@@ -88,7 +88,7 @@ void stream_source_replace(struct stream_source *ss, struct stream *main,
 			   struct stream *urgent);
 /*
  * Any thread, before it: poisoned pages are to be zero, and what the origin has of them does
- * not count any more if it did not come.
+ * not count any more if it did not come.  Without @k those come that did not come before.
  */
 void stream_source_clear(struct stream_source *ss, u64 gpa, u64 len);
 /*

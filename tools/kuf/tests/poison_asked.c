@@ -250,11 +250,57 @@ static void test_uffd_breaks(void)
 	report(ok, "uffd-breaks");
 }
 
+/* A page that is needed. */
+static u64 asked = ~0ull;
+
+static int request_one(void *source, const struct kuf_request *request)
+{
+	asked = request->gpa;
+	return 0;
+}
+
+static int receive_one(void *source, struct kuf_reply *reply)
+{
+	static u8 content[PAGE_SIZE] = { 0x5a };
+
+	if (asked == ~0ull)
+		return -EAGAIN;
+	reply->gpa = asked;
+	reply->len = PAGE_SIZE;
+	reply->type = KUF_REPLY_DATA;
+	reply->data = content;
+	asked = ~0ull;
+	return 0;
+}
+
+/* What was not asked for before is asked for in spite of poison that was. */
+static void test_uffd_clear(void)
+{
+	static const struct kuf_source_ops ops = {
+		.size = sizeof(ops), .request = request_one, .receive = receive_one,
+	};
+	struct pager_config config = {
+		.engine = PAGER_UFFD, .mode = PAGER_THREAD, .ops = &ops, .policy.kind = KUF_LAZY,
+	};
+	struct vm *vm = &machine.vm;
+	u8 page[PAGE_SIZE];
+	bool ok = begin_send(&config);
+
+	ok = ok && !dma_read_page(vm, 0, page) && page[0] == 0x5a &&
+	     !vm_poison(vm, 0, 2 * PAGE_SIZE) && dma_read_page(vm, 0, page) == -EHWPOISON &&
+	     !vm_unpoison(vm, 0, 2 * PAGE_SIZE) && !dma_read_page(vm, 0, page) && !page[0] &&
+	     !dma_read_page(vm, PAGE_SIZE, page) && page[0] == 0x5a;
+	pager_stop(&machine.pager);
+	end_send();
+	report(ok, "uffd-clear");
+}
+
 void poison_asked_test(void)
 {
 	test_lost_between(false, "lost-before");
 	test_lost_between(true, "lost-between");
 	test_uffd_breaks();
+	test_uffd_clear();
 	test_refused();
 	test_clear_given_up();
 	test_clear_much();

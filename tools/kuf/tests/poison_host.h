@@ -16,7 +16,7 @@ void free_machine(void);
 void report(bool ok, const char *name);
 
 /* poison_asked.c: as many results as that. */
-#define POISON_ASKED	7
+#define POISON_ASKED	8
 void poison_asked_test(void);
 
 #endif /* KUF_TESTS_POISON_HOST_H */
