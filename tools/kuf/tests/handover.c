@@ -90,6 +90,8 @@ static bool begin(void)
 
 	close(fd);
 	unlink(JOURNAL);
+	/* A run that was killed may have left it. */
+	unlink(MEMORY);
 	make_machine();
 	out = (struct outgoing){ .cancel = -1 };
 	/* It only takes the operations: nobody is there. */
